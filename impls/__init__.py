@@ -1,0 +1,1 @@
+"""The allocators that are checked: those of the literature, and adapters."""

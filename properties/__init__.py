@@ -1,0 +1,1 @@
+"""How allocators are checked: engines, minimiser, readers of recordings."""

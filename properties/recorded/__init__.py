@@ -1,0 +1,1 @@
+"""Readers of recorded allocations; each gives an ordinary trace."""

@@ -1,0 +1,48 @@
+"""heaplaw: the laws that every memory allocator must obey, executable.
+
+>>> from heaplaw import Contract
+>>> Contract(arena=4096).largest
+4096
+"""
+
+from .contract import Contract, Request
+from .operations import Kind, Operation
+from .pages import PageError, PageSource
+from .protocol import (
+    AllocationBits,
+    Context,
+    Direction,
+    Extent,
+    FreeRegion,
+    Hint,
+    InvalidFree,
+    ListBit,
+    Listed,
+    Maintained,
+    Quantity,
+    Refusal,
+)
+from .shadow import Block, Shadow
+
+__all__ = [
+    "AllocationBits",
+    "Block",
+    "Context",
+    "Contract",
+    "Direction",
+    "Extent",
+    "FreeRegion",
+    "Hint",
+    "InvalidFree",
+    "Kind",
+    "ListBit",
+    "Listed",
+    "Maintained",
+    "Operation",
+    "PageError",
+    "PageSource",
+    "Quantity",
+    "Refusal",
+    "Request",
+    "Shadow",
+]

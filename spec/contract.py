@@ -1,0 +1,104 @@
+"""What an allocator promises.
+
+A ``Contract`` with nothing but a size is enough to start; every further promise
+is opt-in and brings the laws that hold the allocator to it.  Sizes, lengths and
+alignments are bytes everywhere.  The predicates at the end see the request, the
+shadow heap (what was asked and answered) and the page source's ledger, never the
+target's own hints.
+
+>>> Contract(arena=4096).largest
+4096
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from .pages import PageSource
+    from .protocol import FreeRegion
+    from .shadow import Block, Shadow
+
+Misuse = Literal["double", "foreign", "interior", "size"]
+
+
+class Request(NamedTuple):
+    """One request for memory as the caller made it."""
+
+    size: int
+    align: int = 1
+    atomic: bool = False
+    group: int = 0
+    cpu: int = 0
+
+
+ServeRule = Callable[["Request", "Shadow", "PageSource | None"], bool]
+"""May look at the request, the shadow heap and the page ledger, at nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """Promises of one configured allocator; see the module docstring."""
+
+    # -- what can be asked for
+    arena: int = 0  # bytes of each address space; 0: only pages bound it
+    min_size: int = 1  # smallest size that a fresh heap serves
+    max_size: int | None = None  # largest size that a fresh heap serves; None: see `largest`
+    zero_size: Literal["refuse", "serve", "any"] = "any"
+    granule: int = 1  # every address is a multiple of this
+    max_align: int = 1  # largest alignment that may be asked for; 1: `alloc(size)` is called
+    limits: tuple[int, ...] = ()  # class limits and thresholds, for the size palette
+    # -- how it is called
+    handles: Literal["address", "opaque"] = "address"  # address: offset in space 0
+    sized_free: bool = False  # called as free(handle, size)
+    contextual: bool = False  # alloc takes ctx
+    cpus: int = 1
+    groups: int = 0  # how many groups may be named in ctx
+    maintenance: tuple[str, ...] = ()  # kinds that `maintain` knows
+    moving: frozenset[str] = frozenset()  # kinds of maintenance that may move objects
+    evicting: frozenset[str] = frozenset()  # kinds that may evict objects
+    slack_grows: bool = False  # a live extent may grow when a neighbour is split
+    # -- misuse that is detected
+    detects: frozenset[Misuse] = frozenset()
+    rejects: frozenset[str] = frozenset()  # of "zero", "huge", "align": refused with a Refusal
+    # -- contents
+    zeroed: bool = False
+    deterministic: bool = True
+    # -- space
+    header: int = 0  # bytes between two neighbouring blocks
+    prologue: int = 0  # bytes before the first block of a space
+    epilogue: int = 0  # bytes after the last one
+    spaces: Literal["arena", "pages"] = "arena"  # pages: space 0 is the page source's memory
+    mergeable: "Callable[[FreeRegion, FreeRegion], bool] | None" = None  # must not stay side by side
+    list_of: "Callable[[FreeRegion], Hashable] | None" = None  # the list a free region belongs on
+    container_list: "Callable[[Hashable, Shadow], Hashable] | None" = None  # same, for containers
+    geometry: "Callable[[Block], str | None] | None" = None  # what is wrong with a placement
+    overhead: "Callable[[Shadow, PageSource | None], int] | None" = None  # bytes owned, not lent
+    pending: "Callable[[Shadow], int] | None" = None  # bytes freed but not yet reusable
+    metadata_bound: "Callable[[Shadow, PageSource | None], int] | None" = None
+    waste: Callable[[int, int], int] | None = None  # (size, align) -> most slack in bytes
+    page_order: int | None = None  # highest order ever asked of the page source
+    # -- all freed
+    drained_size: int | None = None  # must be served after everything was freed
+    drained_pages: int | None = None  # most pages held then
+    drained_after: str | None = None  # ... once this maintenance has run
+    # -- refusal and search
+    must_serve: ServeRule | None = None
+    must_refuse: ServeRule | None = None
+    refused_growth: int = 0  # pages that a refused request may leave behind
+    free_then_alloc: bool = False  # what was freed can be had again at once
+    cost_bounds: Mapping[str, Callable[["Request", "Shadow"], int]] = field(default_factory=dict)
+    # -- hints
+    hint_slack: Mapping[str, int] = field(default_factory=dict)  # name -> bytes that it may lag
+    hint_relations: "Callable[[Mapping[str, int]], str | None] | None" = None
+    # -- compaction, groups, guarantees
+    compacted_pages: "Callable[[Shadow], int] | None" = None  # exact pages after "compact"
+    isolated_groups: bool = False
+    space_deterministic: bool = False
+    placement: "Callable[[Request, Block], str | None] | None" = None
+    reserve: "Callable[[Shadow], int] | None" = None  # bytes served while pages are refused
+
+    @property
+    def largest(self) -> int:
+        """Largest size worth asking for, in bytes."""
+        return self.arena if self.max_size is None else self.max_size

@@ -1,0 +1,126 @@
+"""The simulated page source that every page-taking allocator draws from.
+
+It plays the kernel's page allocator: runs of ``2**order`` pages, aligned to their
+size, lowest free address first, from zones of nodes, with order-aware fault
+injection.  Its ledger is the truth about pages; a page given back twice or never
+taken is an error here, and so becomes a violation of ``conservation``.
+
+>>> source = PageSource(pages=8)
+>>> source.take(1), source.take(0), source.held
+(0, 2, 3)
+>>> source.give(0, 1); source.held
+1
+"""
+
+from collections.abc import Sequence
+
+
+class PageError(Exception):
+    """A page run was given back that was not taken like this."""
+
+
+class Zone:
+    """Pages ``[first, first + count)`` of one node."""
+
+    __slots__ = ("count", "first", "free", "name", "node")
+
+    def __init__(self, first: int, count: int, node: int, name: str) -> None:
+        self.first, self.count, self.node, self.name = first, count, node, name
+        self.free = (1 << count) - 1  # bit i: page first+i is free
+
+    def take(self, order: int) -> int | None:
+        """Lowest free aligned run; page number or None.  O(order * count/64)."""
+        runs = self.free
+        for step in range(order):  # keep the starts of ever longer free runs
+            runs &= runs >> (1 << step)
+        size = 1 << order
+        while runs:
+            start = (runs & -runs).bit_length() - 1
+            aligned = start + (-(self.first + start) % size)
+            if runs >> aligned & 1:
+                self.free &= ~(((1 << size) - 1) << aligned)
+                return self.first + aligned
+            runs = runs >> (aligned + 1) << (aligned + 1)
+        return None
+
+
+class PageSource:
+    """Hands out page runs and remembers every one of them.
+
+    ``pages``: pages of the only zone; or ``zones``: (node, name, pages) triples.
+    ``memory`` holds the contents of all pages, ``page_size`` bytes each.
+    """
+
+    def __init__(
+        self,
+        pages: int = 1024,
+        *,
+        page_size: int = 4096,
+        zones: Sequence[tuple[int, str, int]] = (),
+    ) -> None:
+        if page_size < 1 or page_size & (page_size - 1):
+            raise ValueError(f"page size {page_size} is not a power of two")
+        self.page_size = page_size
+        self.zones: list[Zone] = []
+        first = 0
+        for node, name, count in zones or [(0, "normal", pages)]:
+            if count < 1:
+                raise ValueError(f"zone {name} needs at least one page, not {count}")
+            self.zones.append(Zone(first, count, node, name))
+            first += count
+        self.total = first
+        self.memory = bytearray(first * page_size)
+        self.runs: dict[int, int] = {}  # first page -> order, of every run held
+        self.owned: dict[int, int] = {}  # page -> first page of the run that holds it
+        self.held = 0  # pages
+        self.taken = 0  # runs handed out since the start
+        self.refused = 0
+        self.highest_order = 0  # highest order ever asked for
+        self._failing: tuple[int, int] = (0, 0)  # (order, count) of armed failures
+
+    def take(self, order: int = 0, *, node: int | None = None, zone: str | None = None) -> int | None:
+        """First page of a run of ``2**order`` pages, or None when refused."""
+        self.highest_order = max(self.highest_order, order)
+        at, left = self._failing
+        if left and order >= at:
+            self._failing = (at, left - 1)
+            self.refused += 1
+            return None
+        for place in self.zones:
+            if (node is None or place.node == node) and (zone is None or place.name == zone):
+                page = place.take(order)
+                if page is not None:
+                    self.runs[page] = order
+                    self.owned.update(dict.fromkeys(range(page, page + (1 << order)), page))
+                    self.held += 1 << order
+                    self.taken += 1
+                    return page
+        self.refused += 1
+        return None
+
+    def give(self, page: int, order: int = 0) -> None:
+        """Take a run back.  Raises PageError unless it was handed out exactly so."""
+        if self.runs.get(page) != order:
+            raise PageError(f"page {page} order {order} given back, held as {self.runs.get(page)}")
+        del self.runs[page]
+        for number in range(page, page + (1 << order)):
+            del self.owned[number]
+        place = self.zone_of(page)
+        place.free |= ((1 << (1 << order)) - 1) << (page - place.first)
+        self.held -= 1 << order
+
+    def zone_of(self, page: int) -> Zone:
+        """The zone that a page number lies in."""
+        for place in self.zones:
+            if place.first <= page < place.first + place.count:
+                return place
+        raise PageError(f"page {page} does not exist")
+
+    def fail_next(self, order: int, count: int) -> None:
+        """Refuse the next ``count`` requests for ``2**order`` pages or more."""
+        self._failing = (order, count)
+
+    def can_give(self, count: int) -> bool:
+        """Would ``count`` single pages be served now, one after the other?"""
+        at, left = self._failing
+        return not (left and at == 0) and sum(z.free.bit_count() for z in self.zones) >= count
