@@ -1,0 +1,600 @@
+"""The checker: drives a target, keeps the shadow heap, asks the laws.
+
+Every engine feeds it the same operations.  Local laws run after every operation
+in O(log n); an audit walks everything once as many operations have passed as the
+last audit walked blocks, so that its price for an operation stays constant as the
+heap grows.
+
+>>> class Bump:
+...     contract = Contract(arena=64)
+...     def __init__(self): self.top = 0
+...     def alloc(self, size, align=1, *, ctx=None):
+...         self.top += size - 1                     # one byte short
+...         return self.top - size + 1
+...     def free(self, handle): pass
+>>> from heaplaw.operations import Operation
+>>> print(run(Bump, [Operation(1, 0, 8), Operation(1, 1, 8)]).law)
+disjoint
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import laws as _laws
+from .contract import Contract, Request
+from .lawbook import LAWS, Broken, Law
+from .operations import ATOMIC, Kind, Operation, birth_name
+from .pages import PageError
+from .protocol import Context, InvalidFree, Refusal
+from .shadow import Block, Shadow
+from .trace import Trace
+from .view import View
+
+assert _laws  # importing it enters the laws
+_METHODS = (
+    "realloc", "read", "write", "extents", "pages", "free_regions", "lists", "hints", "bitmap", "list_bits",
+    "counters", "metadata", "cost", "maintain", "link", "map", "unmap", "destroy", "source",
+)  # fmt: skip
+_HEAP_LINES = 24  # of each kind, in a violation's picture of the heap
+_SERVE_ALLOWANCE = 4  # extents that an operation pays for, towards predicates that walk the heap
+
+
+class Hang(BaseException):
+    """Raised by an engine's watchdog inside a call that does not return."""
+
+
+class Unusable(Exception):
+    """The target broke down in a way that is already known (its law is muted)."""
+
+
+@dataclass
+class Violation:
+    """A law, the operation that broke it, and all that is needed to see it again."""
+
+    law: str
+    index: int  # of the operation, from 0
+    expected: str
+    seen: str
+    trace: Trace = field(default_factory=Trace)
+    heap: str = ""
+
+
+def missing(law: Law, shows: set[str], contract: Contract) -> str | None:
+    """Why a law cannot be asked of this target; None if it can."""
+    page_based = contract.spaces == "pages" and "source" in shows
+    known = {
+        "places": "extents" in shows or contract.handles == "address",
+        "bounds": ("extents" in shows or contract.handles == "address") and bool(contract.arena or page_based),
+        "owned": "pages" in shows or (contract.overhead is not None and "free_regions" in shows),
+        "drained": contract.drained_size is not None or contract.drained_pages is not None,
+        "largest": contract.largest > 0,
+        "handles": contract.handles == "opaque",
+    }
+    for need in law.needs:
+        if not any(
+            known[n] if n in known else bool(getattr(contract, n[9:])) if n.startswith("contract.") else n in shows
+            for n in need.split("|")
+        ):
+            return "not promised: " + need[9:] if need.startswith("contract.") else "not shown: " + need
+    return None
+
+
+class Checker:
+    """One run over one fresh target.  ``step`` raises Broken when a law does not hold."""
+
+    def __init__(self, target: Any, *, mute: Iterable[str] = (), audit_every: int = 0) -> None:
+        self.target = target
+        self.contract: Any = target.contract  # Any: a law's `needs` has established what it reads
+        self.shows = {name for name in _METHODS if getattr(target, name, None) is not None}
+        self.source: Any = getattr(target, "source", None)  # a PageSource, or None
+        self.page_size = self.source.page_size if self.source is not None else 4096
+        self.shadow = Shadow()
+        self.by_handle: dict[Any, Block] | None = {} if self.contract.handles == "opaque" else None
+        muted = set(mute)
+        self.laws = [
+            law for law in LAWS.values() if law.id not in muted and missing(law, self.shows, self.contract) is None
+        ]
+        moments = {when for law in LAWS.values() for when in law.when}
+        self._at = {when: [law.check for law in self.laws if when in law.when] for when in moments}
+        self._bind()
+        self._every = audit_every  # 0: paced by what the last audit walked
+        self._returns = "returns" not in muted
+        self.op = self.previous = Operation(0)
+        self.index = -1
+        self._audit_at = 0
+        self.block: Block = Block(-1, None, 0, 1, ())
+        self.freed = self.block
+        self._freed_at = -2
+        self.answer: Any = None
+        self.view = View(self)
+        self.cpu = self.held_before = 0
+        self.births = 0  # requests made so far; the next one's birth number
+        self.moment = self.problem = ""
+        self.thorough = self.ended = False
+        self.last_audit: int | None = None
+        self.only_refused = False
+        self.twins: tuple[Any, Any] = ((), ())
+        self.counted: Counter[str] = Counter()  # how often a conditional law's condition held
+        self.moments: Counter[str] = Counter()  # how often each moment came
+        self.refusals = self.served = self.skipped = self._touched = self._refused_since = 0
+        self._allowance = 64
+
+    def _bind(self) -> None:
+        """Resolve once what every operation would otherwise look up."""
+        contract, target = self.contract, self.target
+        at = self._at
+        self._on_place, self._on_alloc, self._on_touch = at["place"], at["alloc"], at["touch"]
+        self._on_adopt = at["adopt"] if self.by_handle is not None else []
+        self._fills = "write" in self.shows and "read" in self.shows
+        self._extents = target.extents if "extents" in self.shows else None
+        if contract.max_align <= 1 and not contract.contextual:
+            self._plain_alloc: Callable[[int], Any] | None = target.alloc
+        else:
+            self._plain_alloc = None
+        self._alloc_target, self._free_target = target.alloc, target.free
+        handlers: dict[int, Callable[[Operation], None]] = {
+            Kind.ALLOC: self._alloc, Kind.FREE: self._free, Kind.REALLOC: self._realloc, Kind.WRITE: self._write,
+            Kind.READ: self._read, Kind.MAP: self._map, Kind.UNMAP: self._map, Kind.MAINTAIN: self._maintain,
+            Kind.LINK: self._link, Kind.ON_CPU: self._on_cpu, Kind.BAD_FREE: self._bad_free,
+            Kind.BAD_ALLOC: self._bad_alloc, Kind.FAIL_PAGES: self._fail_pages, Kind.DRAIN: self._drain,
+            Kind.DESTROY: self._destroy,
+        }  # fmt: skip
+        self._handlers = [handlers.get(kind, self._nop) for kind in range(len(Kind))]
+
+    # ---- one operation ---------------------------------------------------------------
+
+    def step(self, op: Operation) -> None:
+        """Do one operation and ask the laws.  Raises Broken, or Unusable once that is muted."""
+        self.index = index = self.index + 1
+        self.previous = self.op
+        self.op = op
+        try:
+            if not self.ended:
+                self._handlers[op[0]](op)
+                if index >= self._audit_at:
+                    self.audit()
+        except (Broken, Unusable):
+            raise
+        except (Exception, Hang) as problem:
+            self._collapse(problem)
+
+    def _collapse(self, problem: BaseException) -> None:
+        """An exception out of the target, as the law that it breaks."""
+        if isinstance(problem, PageError) and any(law.id == "conservation" for law in self.laws):
+            raise Broken("conservation", "pages given back as they were taken", str(problem)) from problem
+        self.problem = "a hang" if isinstance(problem, Hang) else f"{type(problem).__name__}: {problem}"
+        self.ended = True
+        if self._returns:
+            _laws.returns(self)
+        raise Unusable(self.problem) from problem
+
+    def finish(self) -> None:
+        """The last, whole audit.  Raises like ``step``."""
+        self.thorough = True
+        try:
+            if not self.ended:
+                self.audit()
+        except (Broken, Unusable):
+            raise
+        except (Exception, Hang) as problem:
+            self._collapse(problem)
+
+    def audit(self) -> None:
+        """Walk everything.  O(live + free + hints)."""
+        self.view = view = View(self)
+        self.only_refused = 0 < self._refused_since == self.index - self._last_audit_index
+        touch = self._on_touch
+        if touch:
+            self.moment = "touch"
+            for block in self.shadow.live.values():
+                self.block = block
+                for check in touch:
+                    check(self)
+            self._touched += len(self.shadow)
+        for check in self._at["audit"]:
+            check(self)
+        self.moments["audit"] += 1
+        self.last_audit = view.free_total()
+        self._last_audit_index, self._refused_since = self.index, 0
+        self._audit_at = self.index + (self._every or max(1, view.walked()))
+
+    _last_audit_index = -1
+
+    # ---- the operations ----------------------------------------------------------------
+
+    def _nop(self, op: Operation) -> None:
+        pass
+
+    def _alloc(self, op: Operation) -> None:
+        _, name, size, align, mode = op
+        self.births = name + 1
+        if self._plain_alloc is not None:
+            align = 1
+            answer = self._plain_alloc(size)
+        else:
+            answer = self.call_alloc(size, align, mode)
+        if answer is None or answer.__class__ is Refusal:
+            self._refused(answer)
+            return
+        extents = self._extents(answer) if self._extents is not None else ((0, answer, size),)
+        self.served += 1
+        self.answer = answer
+        self.block = block = Block(name, answer, size, align, extents)
+        if mode:
+            block.group, block.atomic = int(mode) >> 1, bool(int(mode) & ATOMIC)
+        for check in self._on_place:
+            check(self)
+        for check in self._on_alloc:
+            check(self)
+        self._settle(block)
+
+    def _settle(self, block: Block) -> None:
+        """A block was served: ask what depends on the moment, enter it, fill it."""
+        index = self.index
+        block.cpu = self.cpu
+        if self._freed_at == index - 1:
+            self._ask("again")
+        if index == 0:
+            self._ask("first")
+        if self.by_handle is not None:
+            self.moment = "adopt"
+            for check in self._on_adopt:
+                check(self)
+            self.by_handle[block.handle] = block
+        self.shadow.add(block)
+        if self.contract.slack_grows:
+            self._regrow(block.extents)
+        if self._fills and block.size:
+            self.target.write(block.handle, 0, block.pattern(0, block.size))
+            block.written = block.size
+
+    def _refused(self, answer: Any) -> None:
+        self.answer = answer
+        self.refusals += 1
+        self._refused_since += 1
+        self._ask("refuse")
+        if self._freed_at == self.index - 1:
+            self._ask("again")
+        if self.index == 0:
+            self._ask("first")
+
+    def _free(self, op: Operation) -> None:
+        block = self.shadow.live.get(op[1])
+        if block is None:
+            self.skipped += 1
+            return
+        self._touch(block)
+        held = self.source.held if self.source is not None else 0
+        self.call_free(block.handle, block.size)
+        self._forget(block)
+        self.freed = block
+        if self.source is None or self.source.held == held:
+            self._freed_at = self.index
+
+    def _forget(self, block: Block) -> None:
+        self.shadow.remove(block)
+        if self.by_handle is not None:
+            self.by_handle.pop(block.handle, None)
+        if self.contract.slack_grows:
+            self._regrow(block.extents)
+
+    def _touch(self, block: Block) -> None:
+        self.block = block
+        self.moment = "touch"
+        self._touched += 1
+        for check in self._on_touch:
+            check(self)
+
+    def _realloc(self, op: Operation) -> None:
+        block = self.shadow.live.get(op[1])
+        if block is None or "realloc" not in self.shows or not op[2]:  # to zero: differs by allocator
+            self.skipped += 1
+            return
+        self._touch(block)
+        answer = self.target.realloc(block.handle, op[2])
+        if answer is None or answer.__class__ is Refusal:
+            self.answer = answer
+            self.refusals += 1
+            self._ask("unresized")
+            return
+        self.answer = answer
+        if self.by_handle is not None:
+            del self.by_handle[block.handle]
+            self.by_handle[answer] = block
+        block.handle = answer
+        self._adopt(block, op[2])
+        self._ask("resized")
+        if self._fills and op[2] > block.written:
+            self.target.write(answer, block.written, block.pattern(block.written, op[2] - block.written))
+        block.written = op[2] if self._fills else 0
+
+    def _adopt(self, block: Block, size: int) -> None:
+        """Take over a block's new place and size, and ask the laws of placement."""
+        extents = self._extents(block.handle) if self._extents is not None else ((0, block.handle, size),)
+        self.shadow.unplace(block)
+        block.extents, block.size, block.written = extents, size, min(block.written, size)
+        self.block = block
+        self._ask("place")
+        self.shadow.place(block)
+
+    def _regrow(self, extents: Sequence[tuple[int, int, int]]) -> None:
+        """Read the neighbours again where slack may grow: nothing but growth is legal."""
+        for space, start, _ in extents:
+            for near in self.shadow.neighbours(space, start):
+                seen = self.target.extents(near.handle)
+                if seen != near.extents:
+                    (s1, a1, n1), (s2, a2, n2) = near.extents[0], seen[0]
+                    if s1 != s2 or a1 != a2 or n2 < n1:
+                        raise Broken("handle-stable", f"{self.show(near)} unmoved", f"{seen}")
+                    self._adopt(near, near.size)
+
+    def _write(self, op: Operation) -> None:
+        block = self.shadow.live.get(op[1])
+        if block is None or not self._fills:
+            self.skipped += 1
+            return
+        self._touch(block)
+        block.seed = (block.seed * 5 + 1) & 0xFFFF
+        if block.size:
+            self.target.write(block.handle, 0, block.pattern(0, block.size))
+
+    def _read(self, op: Operation) -> None:
+        block = self.shadow.live.get(op[1])
+        if block is None:
+            self.skipped += 1
+            return
+        self._touch(block)
+
+    def _map(self, op: Operation) -> None:
+        block, mapping = self.shadow.live.get(op[1]), op[0] == Kind.MAP
+        if block is None or "map" not in self.shows or block.mapped == mapping:
+            self.skipped += 1
+            return
+        (self.target.map if mapping else self.target.unmap)(block.handle)
+        block.mapped = mapping
+        self._touch(block)
+
+    def _maintain(self, op: Operation) -> None:
+        kind = op[4]
+        if "maintain" not in self.shows or kind not in self.contract.maintenance:
+            self.skipped += 1
+            return
+        self.held_before = self.source.held if self.source is not None else 0
+        done = self.target.maintain(kind)
+        if done.evicted:
+            gone = set(done.evicted)
+            for block in [b for b in self.shadow.live.values() if b.handle in gone]:
+                self._forget(block)
+        if kind in self.contract.moving:
+            self._follow()
+            self._ask("moved")
+
+    def _follow(self) -> None:
+        """Learn where maintenance moved the live blocks; all at once, since places are swapped.  O(n)."""
+        assert self._extents is not None
+        changed = [b for b in self.shadow.live.values() if self._extents(b.handle) != b.extents]
+        for block in changed:
+            self.shadow.unplace(block)
+        for block in changed:
+            block.extents = self._extents(block.handle)
+            self.block = block
+            self._ask("place")
+            self.shadow.place(block)
+
+    def _link(self, op: Operation) -> None:
+        one, two = self.shadow.live.get(op[1]), self.shadow.live.get(op[2])
+        if one is None or two is None or "link" not in self.shows:
+            self.skipped += 1
+            return
+        self.target.link(one.handle, two.handle)
+
+    def _on_cpu(self, op: Operation) -> None:
+        self.cpu = int(op[4]) % self.contract.cpus
+
+    def _bad_free(self, op: Operation) -> None:
+        block, kind = self.shadow.live.get(op[1]), op[4]
+        if block is None or kind not in self.contract.detects:
+            self.skipped += 1
+            return
+        handle, size = block.handle, block.size
+        if kind == "double":
+            self._free(op)
+        elif kind == "interior":
+            handle += self.contract.granule
+        elif kind == "foreign":
+            handle = handle + (1 << 48)
+        else:
+            size = size * 2 + 1
+        try:
+            self.call_free(handle, size)
+            self.answer = None
+        except InvalidFree:
+            self.answer = "InvalidFree"
+        self._freed_at = -2
+        self._ask("bad-free")
+
+    def _bad_alloc(self, op: Operation) -> None:
+        if op[4] not in self.contract.rejects:
+            self.skipped += 1
+            return
+        self.answer = self.call_alloc(op[2], op[3])
+        self._refused_since += 1
+        self._ask("bad-alloc")
+
+    def _fail_pages(self, op: Operation) -> None:
+        if self.source is None:
+            self.skipped += 1
+            return
+        self.source.fail_next(op[3], op[2])
+
+    def _drain(self, op: Operation) -> None:
+        for name in list(self.shadow.live):
+            self._free(Operation(Kind.FREE, name))
+        self._freed_at = -2
+        if self.source is not None:
+            self.source.fail_next(0, 0)
+        if self.contract.drained_after is not None:
+            self.target.maintain(self.contract.drained_after)
+        self._ask("drained")
+
+    def _destroy(self, op: Operation) -> None:
+        self._drain(op)
+        if "destroy" in self.shows:
+            self.target.destroy()
+            if self.source is not None and self.source.held and any(law.id == "conservation" for law in self.laws):
+                raise Broken("conservation", "every page back after destroy", f"{self.source.held} still held")
+        self.ended = True
+
+    # ---- what laws ask ------------------------------------------------------------------
+
+    def _ask(self, moment: str) -> None:
+        self.moments[moment] += 1
+        for check in self._at.get(moment, ()):
+            check(self)
+
+    def met(self, law: str) -> None:
+        """A conditional law's condition held once more."""
+        self.counted[law] += 1
+
+    @property
+    def request(self) -> Request:
+        """The current request for memory."""
+        _, _, size, align, mode = self.op
+        flags = mode if isinstance(mode, int) else 0
+        return Request(size, align, bool(flags & ATOMIC), flags >> 1, self.cpu)
+
+    def request_text(self) -> str:
+        """The request in words."""
+        return f"{self.request.size} bytes (align {self.request.align})"
+
+    def call_alloc(self, size: int, align: int = 1, mode: int | str = 0) -> Any:
+        """``alloc`` as the contract wants it called."""
+        if self.contract.contextual:
+            flags = mode if isinstance(mode, int) else 0
+            return self._alloc_target(size, align, ctx=Context(self.cpu, bool(flags & ATOMIC), flags >> 1))
+        return self._alloc_target(size, align) if self.contract.max_align > 1 else self._alloc_target(size)
+
+    def call_free(self, handle: Any, size: int) -> None:
+        """``free`` as the contract wants it called."""
+        if self.contract.sized_free:
+            self._free_target(handle, size)
+        else:
+            self._free_target(handle)
+
+    def can_take(self, size: int) -> bool:
+        """Would the page source, all else being free, hold this many bytes?"""
+        return self.source is None or self.source.can_give(-(-size // self.page_size) - self.source.held)
+
+    def affordable(self, law: str) -> bool:
+        """May a predicate walk the heap now?  Keeps the price of an operation constant."""
+        walk = len(self.shadow)
+        gained = self.index * _SERVE_ALLOWANCE + 64 - self._spent
+        if walk > gained:
+            return False
+        self._spent += walk
+        self.counted[law] += 1
+        return True
+
+    _spent = 0
+
+    def inside(self, space: int, start: int, length: int) -> bool:
+        """Does this stretch lie in memory that the target owns?"""
+        if self.contract.spaces == "arena":
+            return bool(start >= 0 and length >= 0 and start + length <= self.contract.arena)
+        owned, size = self.source.owned, self.page_size
+        return space == 0 and start >= 0 and all(
+            page in owned for page in range(start // size, (start + max(length, 1) - 1) // size + 1)
+        )
+
+    def owned_text(self) -> str:
+        """What the target owns, in words."""
+        return f"[0, {self.contract.arena})" if self.contract.spaces == "arena" else "the pages held"
+
+    def owned_bytes(self) -> int:
+        """Bytes of all spaces, or of all pages held."""
+        if self.contract.spaces == "pages" and self.source is not None:
+            return self.source.held * self.page_size
+        return int(self.contract.arena * len(self.view.spaces))
+
+    def recount(self, name: str) -> int | None:
+        """A standard counter's true value."""
+        return self.view.recount(name)
+
+    def compare(self, law: str) -> None:
+        """The written bytes of the block are what was written; whole when small or at the end."""
+        block = self.block
+        for at, length in block.windows(self.thorough):
+            seen = self.target.read(block.handle, at, length)
+            if seen != block.pattern(at, length):
+                pairs = zip(seen, block.pattern(at, length), strict=False)
+                wrong = at + next((i for i, (x, y) in enumerate(pairs) if x != y), 0)
+                raise Broken(law, f"byte {wrong} of {self.show(block)} as written", "another value")
+
+    def unmoved(self, law: str, block: Block) -> None:
+        """The block stands where it stood."""
+        if self._extents is not None and (seen := self._extents(block.handle)) != block.extents:
+            raise Broken(law, f"{self.show(block)} unmoved", f"{seen}")
+
+    @staticmethod
+    def show(block: Block) -> str:
+        """A block in words: a (24 bytes at 16+24)."""
+        places = " ".join(f"{space}:{at}+{n}" if space else f"{at}+{n}" for space, at, n in block.extents)
+        return f"{birth_name(max(block.name, 0))} ({block.size} bytes at {places})"
+
+    def heap(self) -> str:
+        """Live blocks and free regions, by address; cut when long."""
+        live = sorted(self.shadow.live.values(), key=lambda block: block.extents[:1])
+        lines = [f"live {self.show(block)}" for block in live[:_HEAP_LINES]]
+        if "free_regions" in self.shows:
+            try:
+                regions = sorted(View(self).regions, key=lambda region: region[:2])
+            except Exception as problem:  # the picture of a broken heap may be broken too
+                return "\n".join([*lines, f"free regions cannot be read: {problem}"])
+            lines += [f"free {r.start}+{r.length} list {r.list_id}" for r in regions[:_HEAP_LINES]]
+        return "\n".join(lines)
+
+    def evidence(self) -> Counter[str]:
+        """How often each law was asked with its condition met."""
+        moments = Counter(self.moments)
+        moments.update(alloc=self.served, place=self.served, touch=self._touched, adopt=self.served)
+        plain = {law.id: sum(moments[when] for when in law.when) for law in self.laws if not law.conditional}
+        calls = {"returns": self.index + 1} if self._returns else {}
+        return Counter({**plain, **calls}) + self.counted
+
+
+# ---- whole traces ------------------------------------------------------------------------
+
+
+def run(
+    build: Callable[[], Any], operations: Sequence[Operation], *, mute: Iterable[str] = (), audit_every: int = 1
+) -> Violation | None:
+    """Check a list of operations on a fresh target; the first violation, or None."""
+    checker = Checker(build(), mute=mute, audit_every=audit_every)
+    checker.thorough = audit_every == 1
+    try:
+        for op in operations:
+            checker.step(op)
+        checker.finish()
+    except Broken as broken:
+        return violation(checker, broken, operations)
+    except Unusable:
+        pass
+    return None
+
+
+def violation(checker: Checker, broken: Broken, operations: Sequence[Operation]) -> Violation:
+    """A broken law with the operations up to it."""
+    trace = Trace(list(operations[: checker.index + 1]), {"law": broken.law})
+    return Violation(broken.law, checker.index, broken.expected, broken.seen, trace, checker.heap())
+
+
+def pinpoint(build: Callable[[], Any], found: Violation, *, mute: Iterable[str] = ()) -> Violation:
+    """Run a violation's trace again with an audit after every operation: the first to break a law.
+
+    Where the same law does not show again (a scheduled audit saw something that a
+    fresh run does not repeat) the violation is returned as it was found.
+    """
+    again = run(build, found.trace.operations, mute=mute)
+    return again if again is not None else found

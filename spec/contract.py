@@ -71,7 +71,7 @@ class Contract:
     spaces: Literal["arena", "pages"] = "arena"  # pages: space 0 is the page source's memory
     mergeable: "Callable[[FreeRegion, FreeRegion], bool] | None" = None  # must not stay side by side
     list_of: "Callable[[FreeRegion], Hashable] | None" = None  # the list a free region belongs on
-    container_list: "Callable[[Hashable, Shadow], Hashable] | None" = None  # same, for containers
+    container_list: "Callable[[Shadow], Callable[[Hashable], Hashable]] | None" = None  # same, containers
     geometry: "Callable[[Block], str | None] | None" = None  # what is wrong with a placement
     overhead: "Callable[[Shadow, PageSource | None], int] | None" = None  # bytes owned, not lent
     pending: "Callable[[Shadow], int] | None" = None  # bytes freed but not yet reusable

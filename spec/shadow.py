@@ -77,26 +77,15 @@ class Shadow:
 
     def add(self, block: Block) -> None:
         """Enter a live object.  O(log n)."""
-        total = 0
-        for space, start, length in block.extents:
-            key = (space << SPACE_SHIFT) + start
-            total += length
-            if length > 0 and key not in self._owners:  # else `disjoint` has spoken already
-                self._starts.add(key)
-                self._ends[key] = key + length
-                self._owners[key] = block
-        block.length = total
-        self.bytes += total
-        self.requested += block.size
         name = block.name
         self.live[name] = block
         self._where[name] = len(self.names)
         self.names.append(name)
+        self.place(block)
 
     def remove(self, block: Block) -> None:
         """Forget an object; the last name takes its index in ``names``.  O(log n)."""
-        self._unplace(block)
-        self.requested -= block.size
+        self.unplace(block)
         name = block.name
         del self.live[name]
         index = self._where.pop(name)
@@ -105,25 +94,31 @@ class Shadow:
             self.names[index] = last
             self._where[last] = index
 
-    def move(self, block: Block, extents: tuple[tuple[int, int, int], ...], size: int) -> None:
-        """Give an object a new place or size; its name and index stay.  O(log n)."""
-        index, last = self._where[block.name], len(self.names) - 1
-        self.remove(block)
-        block.extents, block.size = extents, size
-        self.add(block)
-        if index != last:  # swap back, so that a move never renumbers the live list
-            other = self.names[index]
-            self.names[index], self.names[last] = block.name, other
-            self._where[block.name], self._where[other] = index, last
+    def place(self, block: Block) -> None:
+        """Enter the block's extents and size.  O(log n)."""
+        total = 0
+        owners = self._owners
+        for space, start, length in block.extents:
+            total += length
+            key = (space << SPACE_SHIFT) + start
+            if length > 0 and key not in owners:  # else `disjoint` has spoken already
+                self._starts.add(key)
+                self._ends[key] = key + length
+                owners[key] = block
+        block.length = total
+        self.bytes += total
+        self.requested += block.size
 
-    def _unplace(self, block: Block) -> None:
+    def unplace(self, block: Block) -> None:
+        """Take the extents out, as before a move; name and index stay.  O(log n)."""
+        owners = self._owners
         for space, start, _ in block.extents:
             key = (space << SPACE_SHIFT) + start
-            if self._owners.get(key) is block:
+            if owners.get(key) is block:
                 self._starts.remove(key)
-                del self._ends[key]
-                del self._owners[key]
+                del self._ends[key], owners[key]
         self.bytes -= block.length
+        self.requested -= block.size
 
     def clash(self, space: int, start: int, length: int) -> Block | None:
         """A live object that shares a byte with this stretch.  O(log n)."""
@@ -155,6 +150,13 @@ class Shadow:
             at = ends[key]
         if at < base + end:
             yield at - base, end
+
+    def neighbours(self, space: int, start: int) -> list[Block]:
+        """The objects whose extents lie next before and after ``start``.  O(log n)."""
+        key = (space << SPACE_SHIFT) + start
+        index = self._starts.bisect_left(key)
+        near = [self._starts[i] for i in (index - 1, index) if 0 <= i < len(self._starts)]
+        return [self._owners[k] for k in near if k >> SPACE_SHIFT == space]
 
     def spaces(self) -> list[int]:
         """Numbers of the spaces that hold live extents, ascending."""

@@ -1,0 +1,129 @@
+"""What one audit sees: each observation read once, beside its recount.
+
+Recounts come from the shadow heap alone; observations come from the target's own
+structures and are cached here for the length of one audit.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from .protocol import Direction, FreeRegion, Hint, Listed, Quantity
+from .shadow import Block
+
+if TYPE_CHECKING:
+    from .checker import Checker
+
+
+class View:
+    """Observations and recounts at one instant."""
+
+    def __init__(self, checker: "Checker") -> None:
+        self._c = checker
+        self._runs: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
+
+    @cached_property
+    def regions(self) -> list[FreeRegion]:
+        return [FreeRegion(*region) for region in self._c.target.free_regions()]
+
+    @cached_property
+    def lists(self) -> list[Listed]:
+        return [Listed(*entry) for entry in self._c.target.lists()]
+
+    @cached_property
+    def hints(self) -> list[Hint]:
+        return list(self._c.target.hints())
+
+    @cached_property
+    def spaces(self) -> list[int]:
+        """Every space that shows a live or a free byte."""
+        shown = {region[0] for region in self.regions} if "free_regions" in self._c.shows else {0}
+        return sorted(shown | set(self._c.shadow.spaces()))
+
+    def walked(self) -> int:
+        """How many things this audit looked at; paces the next one."""
+        seen = self.__dict__
+        return len(self._c.shadow) + sum(len(seen.get(name, ())) for name in ("regions", "lists", "hints"))
+
+    def free_total(self) -> int:
+        """Free bytes as the target shows them; 0 where it shows none."""
+        if "free_regions" in self._c.shows:
+            return sum(region.length for region in self.regions)
+        return int(self._c.target.counters().get("free_bytes", 0)) if "counters" in self._c.shows else 0
+
+    def layout(self, space: int) -> Iterator[tuple[int, int, str]]:
+        """(start, end, what) of live and free blocks of a space, by address."""
+        live = self._c.shadow.extents(space, 0, self._c.contract.arena + 1)
+        blocks: list[tuple[int, int, Block | None]] = list(live)
+        blocks += [(r.start, r.start + r.length, None) for r in self.regions if r.space == space]
+        blocks.sort(key=lambda block: block[:2])
+        for start, end, block in blocks:
+            yield start, end, "a free block" if block is None else "a live block"
+
+    def live_bits(self, space: int, start: int, unit: int, units: int) -> int:
+        """The allocation bitmap that the shadow heap calls for."""
+        digits, at = [], start
+        for low, high in self._c.shadow.gaps(space, start, start + unit * units):
+            digits += ["1" * ((low - at) // unit), "0" * ((high - low) // unit)]
+            at = high
+        digits.append("1" * ((start + unit * units - at) // unit))
+        return int("".join(reversed(digits)) or "0", 2)
+
+    def truth(self, hint: Hint) -> int:
+        """The quantity that a hint bounds, in bytes; -1 for the place of what does not exist."""
+        space, start, length = region = hint.region
+        runs = self._runs.get(region)
+        if runs is None:
+            runs = self._runs[region] = list(self._c.shadow.gaps(space, start, start + length))
+        if hint.quantity is Quantity.FREE:
+            return sum(high - low for low, high in runs)
+        if not runs:
+            return -1 if hint.quantity is Quantity.FIRST_FREE else 0
+        (first, first_end), (last, last_end) = runs[0], runs[-1]
+        if hint.quantity is Quantity.LONGEST_FREE:
+            return max(high - low for low, high in runs)
+        if hint.quantity is Quantity.FIRST_FREE:
+            return first - start
+        if hint.quantity is Quantity.FREE_AT_START:
+            return first_end - first if first == start else 0
+        return last_end - last if last_end == start + length else 0
+
+    def judged(self, *directions: Direction) -> Iterator[tuple[Hint, int]]:
+        """Hints of these directions beside the truth; a place in a full region bounds nothing."""
+        for hint in self.hints:
+            if hint.direction in directions and (truth := self.truth(hint)) >= 0:
+                yield hint, truth
+
+    def hints_by_region(self) -> dict[Any, dict[str, int]]:
+        """Values by name (and ``name.start`` of witnesses) of the hints about each region."""
+        grouped: dict[Any, dict[str, int]] = {}
+        for hint in self.hints:
+            values = grouped.setdefault(tuple(hint.region), {})
+            values[hint.name] = hint.value
+            if hint.witness is not None:
+                values[f"{hint.name}.start"] = hint.witness[1]
+        return grouped
+
+    def recount(self, name: str) -> int | None:
+        """A standard counter's true value; None where nothing independent tells it."""
+        c = self._c
+        if name == "live_objects":
+            return len(c.shadow)
+        if name == "used_bytes":
+            return c.shadow.bytes
+        if name == "requested_bytes":
+            return c.shadow.requested
+        if name == "pages":
+            return None if c.source is None else c.source.held
+        if name in ("free_bytes", "largest_free"):
+            bare = c.contract.arena and not (c.contract.header or c.contract.prologue or c.contract.epilogue)
+            if bare:  # the gaps between live extents are the free space
+                runs = chain.from_iterable(c.shadow.gaps(s, 0, c.contract.arena) for s in self.spaces)
+                lengths = [high - low for low, high in runs]
+            elif "free_regions" in c.shows:
+                lengths = [region.length for region in self.regions]
+            else:
+                return None
+            return sum(lengths) if name == "free_bytes" else max(lengths, default=0)
+        return None
