@@ -1,0 +1,313 @@
+"""The command line: ``heaplaw list | check | replay | import``."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from heaplaw.impls.registry import BUILT_IN, TargetError, factory, fitted, variants
+from heaplaw.lawbook import LAWS
+from heaplaw.operations import Kind, Operation
+from heaplaw.properties import shards
+from heaplaw.properties.recorded import Recording, RecordingError, read_recording
+from heaplaw.properties.replay import Figures, replay, room
+from heaplaw.properties.verdict import INTERNAL, PASSED, USAGE, Finding, Tally, exit_code
+from heaplaw.trace import Trace
+
+from . import report
+
+_STOPPED = 130
+_DEFAULT_OPERATIONS = 200_000
+_DEFAULT_TIME = "55s"
+
+
+class Problem(click.ClickException):
+    """Bad input: one line, exit code 2."""
+
+    exit_code = USAGE
+
+
+class Duration(click.ParamType[float]):
+    """``40s``, ``5m``, ``1h`` or plain seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+        try:
+            seconds = float(text[:-1] if unit else text) * (unit or 1)
+        except ValueError:
+            seconds = -1.0
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{text!r} is not a time; write 40s, 5m or 1h", param, ctx)
+        return seconds
+
+
+def _writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Find out before the work, not after it, that a report cannot be written."""
+    if value is not None:
+        folder = value.parent
+        if not folder.is_dir():
+            raise Problem(f"cannot write {value}: there is no folder {folder}")
+        if value.is_dir() or not os.access(value if value.exists() else folder, os.W_OK):
+            raise Problem(f"cannot write {value}: no permission, or a folder of that name")
+    return value
+
+
+_json = click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), callback=_writable, metavar="FILE", help="Write a report."
+)
+_seed = click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed, same run.")
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="heaplaw")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Check memory allocators against the laws that every allocator must obey.
+
+    \b
+    heaplaw check                          all built-in targets
+    heaplaw check my_module:MyAllocator    your own
+    heaplaw list                           what can be checked, and the laws
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@cli.command("list")
+@_json
+@click.option("--laws", is_flag=True, help="List the laws instead.")
+def list_command(json_path: Path | None, laws: bool) -> None:
+    """List the built-in targets with what they promise, or the laws.
+
+    \b
+    Example: heaplaw list --laws
+    """
+    console = Console()
+    if json_path is not None:
+        json_path.write_text(report.listing())
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    if laws:
+        for title in ("law", "what must hold", "needs"):
+            table.add_column(title, no_wrap=title == "law")
+        for law in LAWS.values():
+            table.add_row(law.id, law.sentence, escape(" ".join(law.needs)))
+    else:
+        for title in ("target", "what it is", "revisions", "promises"):
+            table.add_column(title, no_wrap=title == "target")
+        for name, known in BUILT_IN.items():
+            promises = report.promises(factory(name)().contract)
+            table.add_row(name, known.summary, "\n".join("@" + r for r in known.revisions), promises)
+    console.print(table)
+
+
+@cli.command()
+@click.argument("targets", nargs=-1)
+@click.option("--ops", type=click.IntRange(1), default=_DEFAULT_OPERATIONS, show_default=True, help="Budget a target.")
+@click.option("--time", "seconds", type=Duration(), default=_DEFAULT_TIME, show_default=True, help="Ceiling.")
+@_seed
+@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
+@click.option("--engine", type=click.Choice(sorted(shards.ENGINES)), default="plain", show_default=True)
+@click.option("--law", "only", multiple=True, metavar="ID", help="Only this law; may be repeated.")
+@click.option("--save", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write trace files here.")
+@click.option("-v", "--verbose", is_flag=True, help="Show law by target, and why laws did not run.")
+@_json
+def check(
+    targets: tuple[str, ...],
+    ops: int,
+    seconds: float,
+    seed: int,
+    jobs: int,
+    engine: str,
+    only: tuple[str, ...],
+    save: Path | None,
+    verbose: bool,
+    json_path: Path | None,
+) -> int:
+    """Check TARGETS (all built-in ones when none is named) with random runs.
+
+    \b
+    Example: heaplaw check tlsf percpu-bitmap@6.12 --ops 1000000 --seed 7
+    """
+    for law in only:
+        if law not in LAWS:
+            raise Problem(f"unknown law {law!r}; the laws are {', '.join(LAWS)}")
+    names = list(dict.fromkeys(targets)) or list(BUILT_IN)
+    for name in names:
+        for variant in variants(name):
+            factory(variant)
+    if save is not None:
+        _make_folder(save)
+    console = Console()
+    console.print(f"seed {seed}", highlight=False)
+    work = shards.cut(names, engine, ops, seed, only)
+    with _bar("checking", sum(shard.operations for shard in work)) as progress:
+        tallies = shards.run_shards(work, jobs=jobs, seconds=seconds, progress=progress)
+    code = exit_code(tallies)
+    if json_path is not None:
+        json_path.write_text(report.as_json(tallies, seed=seed, code=code))
+    for finding in [finding for tally in tallies for finding in tally.findings]:
+        report.show_finding(console, finding, saved=_save(save, finding) if save is not None else None)
+    console.print()
+    console.print(report.law_table(tallies) if verbose else report.summary(tallies))
+    if verbose:
+        console.print("\n" + "\n".join(report.reasons(tallies)), highlight=False, soft_wrap=True, markup=False)
+    console.print("\n" + report.verdict(tallies, code), highlight=False, soft_wrap=True)
+    console.print(f"seed {seed}", highlight=False)
+    return code
+
+
+@cli.command("replay")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--target", help="What to run it on; a trace file may name its own.")
+@click.option("--maintain", metavar="KIND", help="Interleave this maintenance, such as compact.")
+@click.option("--every", type=click.IntRange(1), default=500, show_default=True, help="... after so many operations.")
+@click.option("--family", default="", help="Events to read of an ftrace recording: slab, pages or percpu.")
+@click.option("--seed", type=int, hidden=True, help="Accepted like everywhere; a replay draws nothing.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every law.")
+@_json
+def replay_command(
+    file: Path, target: str | None, maintain: str | None, every: int, family: str, seed: int | None, verbose: bool,
+    json_path: Path | None,
+) -> int:  # fmt: skip
+    """Replay a trace file or a recording (heaptrack, ftrace, mtrace) under all laws.
+
+    \b
+    Example: heaplaw replay sqlite.heaptrack.raw.zst --target tlsf
+    """
+    recording = read_recording(file, family=family)
+    trace = recording.trace
+    name = target or trace.target
+    if not name:
+        raise Problem(f"{file} names no target; say --target NAME (see 'heaplaw list')")
+    name = fitted(name, room(trace), trace.header)
+    contract = factory(name)().contract
+    if maintain is not None:
+        if maintain not in contract.maintenance:
+            known = ", ".join(contract.maintenance) or "none"
+            raise Problem(f"{name} has no maintenance {maintain!r}; it knows: {known}")
+        trace = _interleave(trace, Operation(Kind.MAINTAIN, mode=maintain), every)
+    same_kind = bool(trace.answers) and trace.header.get("answers", "") == "offset" and contract.arena > 0
+    with _bar("replaying", len(trace.operations)) as progress:
+        result = replay(trace, name, progress=progress, answers=same_kind)
+    tally, figures = result.tally, result.figures
+    code = exit_code([tally])
+    if json_path is not None:
+        extra = {"figures": report.figures(figures), "recording": report.recording(recording)}
+        json_path.write_text(report.as_json([tally], seed=None, code=code, extra=extra))
+    _show_replay(recording, tally, figures, verbose, code)
+    return code
+
+
+def _show_replay(recording: Recording, tally: Tally, figures: Figures, verbose: bool, code: int) -> None:
+    console = Console()
+    for finding in tally.findings:
+        report.show_finding(console, finding, saved=None)
+    for line in report.replay_lines(recording, tally, figures):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print()
+    if verbose:
+        console.print(report.law_table([tally]))
+        console.print("\n" + "\n".join(report.reasons([tally])), highlight=False, soft_wrap=True, markup=False)
+    console.print(report.verdict([tally], code), highlight=False, soft_wrap=True)
+
+
+def _interleave(trace: Trace, operation: Operation, every: int) -> Trace:
+    """The trace with an operation put in after every so many; recorded answers go with their operations."""
+    mixed: list[Operation] = []
+    answers: dict[int, int] = {}
+    for index, op in enumerate(trace.operations):
+        if index in trace.answers:
+            answers[len(mixed)] = trace.answers[index]
+        mixed.append(op)
+        if index % every == every - 1:
+            mixed.append(operation)
+    return Trace(mixed, trace.header, answers)
+
+
+@cli.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), callback=_writable, required=True, metavar="TRACE")
+@click.option("--family", default="", help="Events to read of an ftrace recording: slab, pages or percpu.")
+@click.option("--seed", type=int, hidden=True)
+@_json
+def import_command(file: Path, output: Path, family: str, seed: int | None, json_path: Path | None) -> None:
+    """Turn a recording (heaptrack, ftrace, mtrace) into a trace file.
+
+    \b
+    Example: heaplaw import jq.heaptrack.raw.zst -o jq.trace
+    """
+    recording = read_recording(file, family=family)
+    output.write_text(str(recording.trace))
+    if json_path is not None:
+        json_path.write_text(report.to_json(report.recording(recording)))
+    click.echo("\n".join(report.recording_lines(recording)))
+    click.echo(f"{len(recording.trace.operations):,} operations written to {output}")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise Problem(f"cannot make the folder {folder}: {problem.strerror}") from None
+
+
+def _save(folder: Path, finding: Finding) -> Path:
+    """Write a finding's trace file under a telling name."""
+    plain = "".join(letter if letter.isalnum() or letter in "-.@" else "_" for letter in finding.target)
+    path = folder / f"{plain}-{finding.violation.law}.trace"
+    path.write_text(str(finding.trace))
+    return path
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal; silence in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("operations"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def main() -> None:
+    """Run the command line; every way out has its exit code, and bad input one line."""
+    try:
+        code = cli.main(standalone_mode=False, prog_name="heaplaw")
+    except click.exceptions.Abort:
+        code = _complain("stopped", _STOPPED)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.UsageError as problem:
+        where = problem.ctx.command_path if problem.ctx is not None else "heaplaw"
+        code = _complain(f"{problem.format_message()} (see '{where} --help')", USAGE)
+    except click.ClickException as problem:
+        code = _complain(problem.format_message(), problem.exit_code)
+    except (TargetError, RecordingError) as problem:
+        code = _complain(str(problem), USAGE)
+    except OSError as problem:
+        code = _complain(f"{problem.filename or ''}: {problem.strerror or problem}".lstrip(": "), USAGE)
+    except KeyboardInterrupt:
+        code = _complain("stopped", _STOPPED)
+    except Exception:
+        traceback.print_exc()
+        code = _complain("internal error; please report the lines above", INTERNAL)
+    sys.exit(code if isinstance(code, int) else PASSED)
+
+
+def _complain(text: str, code: int) -> int:
+    print("heaplaw: " + " ".join(text.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,165 @@
+"""How a target is named, everywhere: command line, trace files, workers.
+
+    tlsf                        built in, repaired
+    tlsf@conte-3.1              a published revision
+    tlsf,arena=65536,word=32    with parameters
+    package.module:Name         a class of yours on the path
+    path/file.py:Name           a class of yours in a file
+
+>>> parse("tlsf@conte-3.1,arena=4096").parameters
+{'arena': 4096}
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class TargetError(ValueError):
+    """A name that means no target; the message says what to do."""
+
+
+class BuiltIn(NamedTuple):
+    """A target of this package; ``variants`` are the parameters that a check goes through."""
+
+    module: str
+    cls: str
+    summary: str
+    revisions: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ("",)
+    capacity: tuple[str, int] = ("arena", 1)  # the parameter that sets its size, and how many bytes one unit is
+    geometry: tuple[str, ...] = ()  # header keys of a recording that are parameters of the same name
+
+
+BUILT_IN: dict[str, BuiltIn] = {
+    "tlsf": BuiltIn(
+        "heaplaw.impls.tlsf", "Tlsf", "two-level segregated fit, Conte's layout", ("conte-3.1",),
+        ("arena=4096", "arena=1024,sl=2", "arena=4096,word=32", "arena=65536"),
+    ),
+    "percpu-bitmap": BuiltIn(
+        "heaplaw.impls.percpu_bitmap", "PercpuBitmap", "Linux per-CPU bitmap allocator", ("2017-07", "4.14", "6.12"),
+        ("unit=1024,block=256,chunks=1", "unit=768,block=256,chunks=2", "unit=32768,block=4096,chunks=2"),
+        ("unit", 1), ("unit", "block", "chunks"),
+    ),
+    "buddy": BuiltIn(
+        "heaplaw.impls.buddy", "Buddy", "binary buddy page allocator", (),
+        ("pages=64", "pages=1024", "pages=61,start=3", "pages=96,orders=5"), ("pages", 4096),
+    ),
+    "zsmalloc": BuiltIn(
+        "heaplaw.impls.zsmalloc", "Zsmalloc", "zspages of size classes, with compaction", (),
+        ("pages=64,chain=4", "pages=64,chain=8", "pages=16,chain=4"), ("pages", 4096),
+    ),
+}  # fmt: skip
+
+
+class TargetName(NamedTuple):
+    """The parts of a target's name."""
+
+    base: str
+    revision: str
+    bug: str
+    parameters: dict[str, int | str]
+
+    def __str__(self) -> str:
+        parts = [self.base + (f"@{self.revision}" if self.revision else "") + (f"+{self.bug}" if self.bug else "")]
+        return ",".join(parts + [f"{key}={value}" for key, value in self.parameters.items()])
+
+
+def parse(name: str) -> TargetName:
+    """Take a target's name apart.  Raises TargetError."""
+    head, *settings = name.strip().split(",")
+    parameters: dict[str, int | str] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.isidentifier() or not value:
+            raise TargetError(f"{setting!r} in {name!r} is not KEY=VALUE")
+        parameters[key] = int(value) if value.lstrip("-").isdecimal() else value
+    if ":" in head:
+        return TargetName(head, "", "", parameters)
+    head, _, bug = head.partition("+")
+    base, _, revision = head.partition("@")
+    return TargetName(base, revision, bug, parameters)
+
+
+def factory(name: str) -> Callable[[], Any]:
+    """A function that makes a fresh target each time.  Raises TargetError for a name that cannot be built."""
+    parts = parse(name)
+    if ":" in parts.base:
+        build: Callable[[], Any] = partial(_own_class(parts.base), **parts.parameters)
+    else:
+        known = BUILT_IN.get(parts.base)
+        if known is None:
+            raise TargetError(f"unknown target {parts.base!r}; built in are {', '.join(BUILT_IN)} (see 'heaplaw list')")
+        if parts.bug:
+            raise TargetError(f"target {parts.base!r} has no gallery bug {parts.bug!r}")
+        if parts.revision and parts.revision not in known.revisions:
+            has = f"its revisions are {', '.join(known.revisions)}" if known.revisions else "it has no revisions"
+            raise TargetError(f"unknown revision {parts.revision!r} of {parts.base}; {has}")
+        cls = getattr(importlib.import_module(known.module), known.cls)
+        revision = {"rev": parts.revision} if parts.revision else {}
+        build = partial(cls, **revision, **parts.parameters)
+    try:
+        target = build()
+    except (TypeError, ValueError) as problem:
+        raise TargetError(f"cannot make {name!r}: {problem}") from problem
+    for needed in ("contract", "alloc", "free"):
+        if not hasattr(target, needed):
+            raise TargetError(f"{parts.base} has no {needed!r}; a target needs contract, alloc and free")
+    return build
+
+
+def variants(name: str) -> list[str]:
+    """The configurations that a check of ``name`` goes through; itself where parameters are given."""
+    parts = parse(name)
+    known = BUILT_IN.get(parts.base)
+    if known is None or parts.parameters:
+        return [name]
+    return [f"{name},{setting}" if setting else name for setting in known.variants]
+
+
+def fitted(name: str, capacity: int, geometry: Mapping[str, str]) -> str:
+    """The name with parameters that give a built-in target room for ``capacity`` bytes.
+
+    A recording's own geometry wins; parameters that the name has already stay as they are.
+    """
+    parts = parse(name)
+    known = BUILT_IN.get(parts.base)
+    if known is None or parts.parameters:
+        return name
+    own = {key: int(geometry[key]) for key in known.geometry if geometry.get(key, "").isdecimal()}
+    if not own:
+        parameter, unit = known.capacity
+        own = {parameter: 1 << max(0, (-(-capacity // unit) - 1).bit_length())}
+    return str(parts._replace(parameters={**own}))
+
+
+def _own_class(place: str) -> Any:
+    """The class behind ``package.module:Name`` or ``path/file.py:Name``."""
+    where, _, attribute = place.rpartition(":")
+    try:
+        if where.endswith(".py"):
+            path = Path(where)
+            if not path.is_file():
+                raise TargetError(f"no such file: {where}")
+            name = f"heaplaw_target_{path.stem}"
+            spec = importlib.util.spec_from_file_location(name, path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            spec.loader.exec_module(module)
+        else:
+            if "" not in sys.path:
+                sys.path.insert(0, "")  # a module beside the user, as `python -m` finds it
+            module = importlib.import_module(where)
+    except TargetError:
+        raise
+    except Exception as problem:
+        raise TargetError(f"cannot import {where}: {type(problem).__name__}: {problem}") from problem
+    if not hasattr(module, attribute):
+        raise TargetError(f"{where} has no {attribute!r}")
+    return getattr(module, attribute)

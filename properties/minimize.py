@@ -1,0 +1,176 @@
+"""The minimiser: the same law broken, by as little as possible.
+
+Works on operations only, by a predicate; knows nothing of how they were found.
+Operations are dropped in chunks, pairs and one by one; then sizes, alignments and
+flags are lowered; both until nothing more goes.  Deterministic, and idempotent
+because it ends only at a fixed point.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+
+from heaplaw.checker import Violation, run
+from heaplaw.operations import Kind, Operation
+
+from .watchdog import watchdog
+
+Operations = list[Operation]
+Predicate = Callable[[Operations], bool]
+_MOST_TRIES = 20_000
+_PAIRS_UP_TO = 40  # operations; pairs of more are too many to try
+_MOST_HANGING_TRIES = 60  # each costs its whole time limit
+_HANG_SECONDS = (0.1, 0.01)  # CPU time that a trace may use: at least, and for each operation
+
+
+def time_limit(operations: Sequence[Operation]) -> float:
+    """CPU seconds after which a run of these operations counts as hanging."""
+    return _HANG_SECONDS[0] + _HANG_SECONDS[1] * len(operations)
+
+
+class _Tries:
+    """The predicate, with a memory and a bound."""
+
+    def __init__(self, fails: Predicate, most: int) -> None:
+        self._fails, self._most = fails, most
+        self._known: dict[tuple[Operation, ...], bool] = {}
+
+    def __call__(self, operations: Operations) -> bool:
+        key = tuple(operations)
+        if key not in self._known:
+            if len(self._known) >= self._most:
+                return False
+            self._known[key] = self._fails(operations)
+        return self._known[key]
+
+
+def minimize(operations: Sequence[Operation], fails: Predicate, most: int = _MOST_TRIES) -> Operations:
+    """The smallest list found, in ``most`` tries, for which ``fails`` holds.  It must hold for ``operations``."""
+    tries = _Tries(fails, most)
+    best = list(operations)
+    while True:
+        before = best
+        best = _drop_pairs(_drop_chunks(best, tries), tries)
+        best = _lower(best, tries)
+        best = _rename(best, tries)
+        if best == before:
+            return best
+
+
+def _drop_chunks(best: Operations, fails: Predicate) -> Operations:
+    """Delta debugging: halves, quarters, ... single operations; from the end, where chaff gathers."""
+    length = max(1, len(best) // 2)
+    while True:
+        start = len(best) - length
+        shrunk = False
+        while start > -length:
+            low = max(start, 0)
+            shorter = best[:low] + best[start + length :]
+            if len(shorter) < len(best) and fails(shorter):
+                best, shrunk = shorter, True
+            start -= length
+        if length == 1 and not shrunk:
+            return best
+        length = max(1, length // 2) if not shrunk or length > 1 else 1
+
+
+def _drop_pairs(best: Operations, fails: Predicate) -> Operations:
+    """Two operations that only go together: an allocation and its free, mostly."""
+    if len(best) > _PAIRS_UP_TO:
+        lifetimes: dict[int, list[int]] = {}
+        for index, op in enumerate(best):
+            if op.kind in (Kind.ALLOC, Kind.FREE):
+                lifetimes.setdefault(op.name, []).append(index)
+        pairs: Iterator[tuple[int, ...]] = (tuple(pair) for pair in lifetimes.values() if len(pair) == 2)
+    else:
+        pairs = combinations(range(len(best)), 2)
+    for pair in pairs:
+        shorter = [op for index, op in enumerate(best) if index not in pair]
+        if fails(shorter):
+            return _drop_pairs(_drop_chunks(shorter, fails), fails)
+    return best
+
+
+def _lower(best: Operations, fails: Predicate) -> Operations:
+    """Lower every number of every operation as far as it goes."""
+    for index in range(len(best)):
+        for simpler in _simpler(best[index]):
+            attempt = [*best[:index], simpler, *best[index + 1 :]]
+            if fails(attempt):
+                best = attempt
+                break
+        best = _lower_size(best, index, fails)
+    return best
+
+
+def _simpler(op: Operation) -> Iterator[Operation]:
+    """Plainer operations that may do as well, plainest first."""
+    if op.kind == Kind.ALLOC:
+        if op.align > 1 and op.mode:
+            yield op._replace(align=1, mode=0)
+        if op.align > 1:
+            align = 1
+            while align < op.align:
+                yield op._replace(align=align)
+                align *= 2
+        if op.mode:
+            yield op._replace(mode=0)
+    if op.kind == Kind.FAIL_PAGES and (op.size > 1 or op.align):
+        yield op._replace(size=1, align=0)
+        yield op._replace(size=1)
+    if op.kind == Kind.ON_CPU and op.mode:
+        yield op._replace(mode=0)
+
+
+def _lower_size(best: Operations, index: int, fails: Predicate) -> Operations:
+    """Bisect downwards, then step down, so that the size left cannot be lowered by one."""
+    op = best[index]
+    if op.kind not in (Kind.ALLOC, Kind.REALLOC, Kind.BAD_ALLOC):
+        return best
+
+    def with_size(size: int) -> Operations:
+        return [*best[:index], op._replace(size=size), *best[index + 1 :]]
+
+    for size in (0, 1, 2, 4, 8, 16, 32):
+        if size < op.size and fails(with_size(size)):
+            return with_size(size)
+    low, high = 0, op.size  # fails at high; not known to fail at low
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fails(with_size(middle)):
+            high = middle
+        else:
+            low = middle
+    while high and fails(with_size(high - 1)):
+        high -= 1
+    return with_size(high)
+
+
+def _rename(best: Operations, fails: Predicate) -> Operations:
+    """Name objects a, b, c ... in order of birth, if the law still breaks (names choose the contents)."""
+    order = [op.name for op in best if op.kind == Kind.ALLOC]
+    named = [op.name for op in best if op.kind not in (Kind.ALLOC, Kind.BAD_ALLOC)]
+    fresh = {name: birth for birth, name in enumerate(dict.fromkeys([*order, *named]))}
+    renamed = [op._replace(name=fresh.get(op.name, op.name)) for op in best]
+    renamed = [op._replace(size=fresh.get(op.size, op.size)) if op.kind == Kind.LINK else op for op in renamed]
+    return renamed if renamed != best and fails(renamed) else best
+
+
+def first_break(build: Callable[[], object], operations: Sequence[Operation], mute: Sequence[str]) -> Violation | None:
+    """The first violation of these operations, under the watchdog."""
+    with watchdog(time_limit(operations)):
+        return run(build, operations, mute=mute)
+
+
+def smallest(build: Callable[[], object], found: Violation, mute: Sequence[str] = ()) -> Violation:
+    """The violation with its trace minimised, the same law broken; unchanged where it does not recur."""
+
+    def fails(operations: Operations) -> bool:
+        seen = first_break(build, operations, mute)
+        return seen is not None and seen.law == found.law
+
+    operations = found.trace.operations
+    if not fails(operations):
+        return found
+    hangs = found.law == "returns" and "hang" in found.seen
+    best = minimize(operations, fails, _MOST_HANGING_TRIES if hangs else _MOST_TRIES)
+    return first_break(build, best, mute) or found

@@ -1,0 +1,165 @@
+"""The plain engine: seeded random runs straight through the codec, no framework.
+
+Throughput and the length of a run find most bugs first; see ``events`` for what is
+fed.  A shard is stateless: (target name, operations, seed) decide everything it
+does, so shards run in any process and in any order.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import cycle
+from random import Random
+from typing import Any
+
+from heaplaw import laws
+from heaplaw.checker import Checker, Hang, Unusable, Violation, missing, pinpoint, violation
+from heaplaw.codec import Codec
+from heaplaw.impls.registry import factory, variants
+from heaplaw.lawbook import LAWS, Broken
+from heaplaw.operations import Kind, Operation
+
+from .events import Swarm, program
+from .minimize import smallest, time_limit
+from .state import abstract
+from .verdict import Finding, Tally
+from .watchdog import watchdog
+
+NAME = "plain"
+_SEQUENCE_SECONDS = 5.0  # CPU time after which a run counts as hanging
+_SAMPLE_STATES = 4  # every fourth operation's abstract state is counted
+_TWIN_EVERY = 16  # every sixteenth run is made a second time, for `deterministic`
+_MOST_HANGS = 3  # a target that hangs more often is left alone; each costs its whole time limit
+
+
+def check(
+    name: str,
+    operations: int,
+    seed: int,
+    *,
+    only: Iterable[str] = (),
+    deadline: float = float("inf"),
+    progress: Callable[[int], None] = lambda done: None,
+) -> Tally:
+    """Run about ``operations`` checked operations on a target; deterministic but for the deadline.
+
+    ``only`` limits the laws.  ``deadline`` is a ``time.monotonic`` value.
+    """
+    tally = Tally(name, NAME, planned=operations)
+    mute = {law for law in LAWS if only and law not in only}
+    started = time.monotonic()
+    configurations = cycle([(variant, factory(variant)) for variant in variants(name)])
+    first_sizes = {variant: iter(range(4096)) for variant in variants(name)}
+    rng = Random(f"{NAME} {name} {seed}")
+    hangs = 0
+    while tally.operations < operations and time.monotonic() < deadline and hangs < _MOST_HANGS:
+        variant, build = next(configurations)
+        run = Run(build, Random(rng.getrandbits(64)), mute, first_sizes[variant])
+        found = run.go()
+        hangs += run.checker.problem == "a hang"
+        tally.operations += run.checker.index + 1
+        tally.runs += 1
+        tally.refusals += run.checker.refusals
+        tally.skipped += run.checker.skipped
+        tally.evidence.update(run.evidence())
+        tally.novelty.seen.update(run.states)
+        for law, why in run.lacking().items():
+            tally.lacking.setdefault(law, why)
+        if found is not None:
+            found = smallest(build, pinpoint_bounded(build, found, mute), tuple(mute))
+            tally.findings.append(Finding(variant, found))
+            mute.add(found.law)
+        progress(tally.operations)
+    tally.seconds = time.monotonic() - started
+    for law in mute & set(only):
+        tally.lacking.pop(law, None)
+    return tally
+
+
+def pinpoint_bounded(build: Callable[[], Any], found: Violation, mute: Iterable[str]) -> Violation:
+    """Name the first operation that breaks a law; a hang while looking leaves it as found."""
+    try:
+        with watchdog(time_limit(found.trace.operations)):
+            return pinpoint(build, found, mute=mute)
+    except Hang:
+        return found
+
+
+class Run:
+    """One run of 150 to 500 operations over a fresh target."""
+
+    def __init__(self, build: Callable[[], Any], rng: Random, mute: Iterable[str], first_sizes: Iterable[int]) -> None:
+        self.build, self.rng, self.mute = build, rng, frozenset(mute)
+        every = 1 if rng.random() < 0.125 else 0
+        self.checker = Checker(build(), mute=self.mute, audit_every=every)
+        self.codec = Codec(self.checker.contract)
+        self.operations: list[Operation] = []
+        self.answers: list[Any] = []
+        self.states: list[Any] = []
+        self._first = next(iter(first_sizes), None)
+        self._twin: Checker | None = None
+
+    def go(self) -> Violation | None:
+        """The first violation, or None."""
+        checker = self.checker
+        try:
+            with watchdog(_SEQUENCE_SECONDS):
+                try:
+                    self._feed()
+                    self._do(Operation(Kind.DRAIN))
+                    self._do(Operation(Kind.DESTROY))
+                    checker.finish()
+                    self._compare_twin()
+                except Hang as hang:  # between two steps: name it all the same
+                    checker._collapse(hang)
+        except Broken as broken:
+            return violation(checker, broken, self.operations)
+        except Unusable:
+            return None
+        return None
+
+    def _feed(self) -> None:
+        checker, decode = self.checker, self.codec.decode
+        names, operations, step = checker.shadow.names, self.operations, checker.step
+        if self._first is not None:  # the next size of the palette, asked of a fresh heap
+            self._do(Operation(Kind.ALLOC, 0, self.codec.size(self._first)))
+        can = frozenset(kind for kind in Kind if checker.can(kind))
+        for code in program(Swarm(self.rng, self.codec, can), checker):
+            op = decode(code, names, checker.births)
+            operations.append(op)
+            step(op)
+            if not len(operations) % _SAMPLE_STATES:
+                self.states.append(abstract(checker))
+
+    def _do(self, op: Operation) -> None:
+        self.operations.append(op)
+        self.checker.step(op)
+
+    def _compare_twin(self) -> None:
+        """Now and then make the same calls on a second target: the answers must be the same."""
+        law = LAWS["deterministic"]
+        if self.rng.randrange(_TWIN_EVERY) or law not in self.checker.laws:
+            return
+        twins = [_answers(self.build(), self.operations) for _ in range(2)]
+        self.checker.twins = (twins[0], twins[1])
+        self.checker.moments["twins"] += 1
+        laws.deterministic(self.checker)
+
+    def evidence(self) -> dict[str, int]:
+        """How often each law was asked with its condition met."""
+        return self.checker.evidence()
+
+    def lacking(self) -> dict[str, str]:
+        """Laws that this target gives no occasion for, with the reason."""
+        reasons = {law.id: missing(law, self.checker.shows, self.checker.contract) for law in LAWS.values()}
+        return {law: why for law, why in reasons.items() if why is not None}
+
+
+def _answers(target: Any, operations: Iterable[Operation]) -> list[Any]:
+    """What a target answers to each operation, laws aside."""
+    checker = Checker(target, mute=LAWS)
+    answers = []
+    for op in operations:
+        checker.answer = None
+        checker.step(op)
+        answers.append(checker.answer)
+    return answers

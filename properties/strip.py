@@ -1,0 +1,62 @@
+"""A heap, step by step, as strips of text: address runs across, time runs down.
+
+    1  a = alloc 24          |AAA.............|
+    2  b = alloc 100         |AAABBBBBBBBBBBBB|
+
+A letter is a live object, ``.`` is free, ``#`` is where two objects overlap.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from heaplaw.checker import Checker, Hang, Unusable
+from heaplaw.lawbook import LAWS, Broken
+from heaplaw.operations import Operation, birth_name
+from heaplaw.trace import render
+
+WIDTH = 48  # columns of a strip
+_MOST_STEPS = 40
+
+
+def strips(build: Callable[[], Any], operations: Sequence[Operation], width: int = WIDTH) -> list[str]:
+    """One line for each operation; the last forty of a long trace."""
+    checker = Checker(build(), mute=LAWS)
+    span = checker.contract.arena or (checker.source.total * checker.page_size if checker.source is not None else 0)
+    states: list[dict[int, tuple[str, Sequence[tuple[int, int, int]]]]] = []
+    for op in operations:
+        with suppress(Broken, Unusable, Hang):
+            checker.step(op)
+        states.append({b.name: (birth_name(b.name), b.extents) for b in checker.shadow.live.values()})
+    used = max((a + n for state in states for _, pieces in state.values() for _, a, n in pieces), default=0)
+    span = min(span, _round_up(used)) if used else span
+    text = [render(op) for op in operations]
+    margin = min(max(map(len, text), default=0), 36)
+    lines = []
+    for index, (line, state) in enumerate(zip(text, states, strict=True)):
+        for number, space in enumerate(sorted({p[0] for _, ps in state.values() for p in ps} or {0})):
+            label = f"{index + 1:>3}  {line[:margin]:<{margin}}" if not number else " " * (margin + 5)
+            lines.append(f"{label} |{_strip(state.values(), space, span, width)}|")
+    if len(lines) > _MOST_STEPS:
+        return [f"     ... {len(lines) - _MOST_STEPS} lines before", *lines[-_MOST_STEPS:]]
+    return lines
+
+
+def _strip(objects: Any, space: int, span: int, width: int) -> str:
+    cells = ["."] * min(width, max(1, span))
+    scale = max(1, span) / len(cells)
+    for name, pieces in objects:
+        for where, start, length in pieces:
+            if where != space or length <= 0:
+                continue
+            low, high = int(start / scale), max(int(start / scale) + 1, round((start + length) / scale))
+            for cell in range(max(0, low), min(high, len(cells))):
+                exact = scale <= 1 or high - low > 1
+                cells[cell] = name[-1].upper() if cells[cell] == "." or not exact else "#"
+    return "".join(cells)
+
+
+def _round_up(used: int) -> int:
+    """A span a little above what is used, in steps that the eye can count."""
+    step = 1 << max(4, used.bit_length() - 3)
+    return -(-used // step) * step

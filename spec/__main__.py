@@ -1,0 +1,5 @@
+"""``python -m heaplaw``."""
+
+from heaplaw.fuzz.cli import main
+
+main()

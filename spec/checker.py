@@ -38,6 +38,7 @@ _METHODS = (
     "counters", "metadata", "cost", "maintain", "link", "map", "unmap", "destroy", "source",
 )  # fmt: skip
 _HEAP_LINES = 24  # of each kind, in a violation's picture of the heap
+_SHORT = 1000  # operations; a trace up to this long is audited from its start when it is run again
 _SERVE_ALLOWANCE = 4  # extents that an operation pays for, towards predicates that walk the heap
 
 
@@ -59,6 +60,7 @@ class Violation:
     seen: str
     trace: Trace = field(default_factory=Trace)
     heap: str = ""
+    sound_until: int = -1  # operation of the last audit that found nothing
 
 
 def missing(law: Law, shows: set[str], contract: Contract) -> str | None:
@@ -69,22 +71,31 @@ def missing(law: Law, shows: set[str], contract: Contract) -> str | None:
         "bounds": ("extents" in shows or contract.handles == "address") and bool(contract.arena or page_based),
         "owned": "pages" in shows or (contract.overhead is not None and "free_regions" in shows),
         "drained": contract.drained_size is not None or contract.drained_pages is not None,
+        "arena": contract.arena > 0,
         "largest": contract.largest > 0,
         "handles": contract.handles == "opaque",
     }
     for need in law.needs:
         if not any(
-            known[n] if n in known else bool(getattr(contract, n[9:])) if n.startswith("contract.") else n in shows
+            known[n] if n in known else _promised(contract, n[9:]) if n.startswith("contract.") else n in shows
             for n in need.split("|")
         ):
             return "not promised: " + need[9:] if need.startswith("contract.") else "not shown: " + need
     return None
 
 
+def _promised(contract: Contract, name: str) -> bool:
+    """Is something promised?  A bound of zero is a promise, an empty set is none."""
+    value = getattr(contract, name)
+    return value is not None and (bool(value) or type(value) is int)
+
+
 class Checker:
     """One run over one fresh target.  ``step`` raises Broken when a law does not hold."""
 
-    def __init__(self, target: Any, *, mute: Iterable[str] = (), audit_every: int = 0) -> None:
+    def __init__(
+        self, target: Any, *, mute: Iterable[str] = (), audit_every: int = 0, audit_from: int = 0
+    ) -> None:
         self.target = target
         self.contract: Any = target.contract  # Any: a law's `needs` has established what it reads
         self.shows = {name for name in _METHODS if getattr(target, name, None) is not None}
@@ -103,7 +114,7 @@ class Checker:
         self._returns = "returns" not in muted
         self.op = self.previous = Operation(0)
         self.index = -1
-        self._audit_at = 0
+        self._audit_at = audit_from
         self.block: Block = Block(-1, None, 0, 1, ())
         self.freed = self.block
         self._freed_at = -2
@@ -184,7 +195,7 @@ class Checker:
     def audit(self) -> None:
         """Walk everything.  O(live + free + hints)."""
         self.view = view = View(self)
-        self.only_refused = 0 < self._refused_since == self.index - self._last_audit_index
+        self.only_refused = 0 < self._refused_since == self.index - self.last_audit_index
         touch = self._on_touch
         if touch:
             self.moment = "touch"
@@ -197,10 +208,10 @@ class Checker:
             check(self)
         self.moments["audit"] += 1
         self.last_audit = view.free_total()
-        self._last_audit_index, self._refused_since = self.index, 0
+        self.last_audit_index, self._refused_since = self.index, 0
         self._audit_at = self.index + (self._every or max(1, view.walked()))
 
-    _last_audit_index = -1
+    last_audit_index = -1
 
     # ---- the operations ----------------------------------------------------------------
 
@@ -447,6 +458,17 @@ class Checker:
                 raise Broken("conservation", "every page back after destroy", f"{self.source.held} still held")
         self.ended = True
 
+    def can(self, kind: Kind) -> bool:
+        """Would an operation of this kind do anything on this target?"""
+        needs = {
+            Kind.REALLOC: "realloc", Kind.WRITE: "write", Kind.READ: "read", Kind.MAP: "map", Kind.UNMAP: "unmap",
+            Kind.MAINTAIN: "maintain", Kind.LINK: "link", Kind.FAIL_PAGES: "source", Kind.DESTROY: "destroy",
+        }  # fmt: skip
+        promises = {Kind.BAD_FREE: self.contract.detects, Kind.BAD_ALLOC: self.contract.rejects}
+        if kind == Kind.ON_CPU:
+            return bool(self.contract.cpus > 1)
+        return bool(promises[kind]) if kind in promises else kind not in needs or needs[kind] in self.shows
+
     # ---- what laws ask ------------------------------------------------------------------
 
     def _ask(self, moment: str) -> None:
@@ -515,8 +537,8 @@ class Checker:
     def owned_bytes(self) -> int:
         """Bytes of all spaces, or of all pages held."""
         if self.contract.spaces == "pages" and self.source is not None:
-            return self.source.held * self.page_size
-        return int(self.contract.arena * len(self.view.spaces))
+            return int(self.source.held * self.page_size)
+        return int(self.contract.arena) * len(self.view.spaces)
 
     def recount(self, name: str) -> int | None:
         """A standard counter's true value."""
@@ -568,10 +590,18 @@ class Checker:
 
 
 def run(
-    build: Callable[[], Any], operations: Sequence[Operation], *, mute: Iterable[str] = (), audit_every: int = 1
+    build: Callable[[], Any],
+    operations: Sequence[Operation],
+    *,
+    mute: Iterable[str] = (),
+    audit_every: int = 1,
+    audit_from: int = 0,
 ) -> Violation | None:
-    """Check a list of operations on a fresh target; the first violation, or None."""
-    checker = Checker(build(), mute=mute, audit_every=audit_every)
+    """Check operations on a fresh target; the first violation, or None.
+
+    Audits after every ``audit_every`` operations from ``audit_from`` on, and at the end; 0: on the schedule.
+    """
+    checker = Checker(build(), mute=mute, audit_every=audit_every, audit_from=audit_from)
     checker.thorough = audit_every == 1
     try:
         for op in operations:
@@ -587,14 +617,16 @@ def run(
 def violation(checker: Checker, broken: Broken, operations: Sequence[Operation]) -> Violation:
     """A broken law with the operations up to it."""
     trace = Trace(list(operations[: checker.index + 1]), {"law": broken.law})
-    return Violation(broken.law, checker.index, broken.expected, broken.seen, trace, checker.heap())
+    sound = checker.last_audit_index
+    return Violation(broken.law, checker.index, broken.expected, broken.seen, trace, checker.heap(), sound)
 
 
 def pinpoint(build: Callable[[], Any], found: Violation, *, mute: Iterable[str] = ()) -> Violation:
     """Run a violation's trace again with an audit after every operation: the first to break a law.
 
-    Where the same law does not show again (a scheduled audit saw something that a
-    fresh run does not repeat) the violation is returned as it was found.
+    Long traces are audited from the last sound audit on, so that looking stays linear.  A violation
+    that does not show again is returned as it was found.
     """
-    again = run(build, found.trace.operations, mute=mute)
+    long = len(found.trace.operations) > _SHORT
+    again = run(build, found.trace.operations, mute=mute, audit_from=found.sound_until + 1 if long else 0)
     return again if again is not None else found

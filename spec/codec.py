@@ -108,7 +108,7 @@ class Codec:
         if kind == Kind.ALLOC:
             flags = int(mode)
             place = min(bisect_left(self.aligns, align), 15) | (7 << 4 if flags & ATOMIC else 0)
-            return base | (place | (flags >> 1 & 31) << 7) << 20 | self._selector(size) << 8
+            return base | (place | (flags >> 1 & 31) << 7) << 20 | self.selector(size) << 8
         if kind in (Kind.NOP, Kind.DRAIN, Kind.DESTROY):
             return base
         if kind == Kind.MAINTAIN:
@@ -119,7 +119,7 @@ class Codec:
         if kind == Kind.FAIL_PAGES:
             return base | (min(size - 1, 7) | min(align, 3) << 3) << 8
         if kind == Kind.BAD_ALLOC:
-            low, high = self._selector(size), BAD_REQUESTS.index(str(mode))
+            low, high = self.selector(size), BAD_REQUESTS.index(str(mode))
             if mode == "huge":
                 low = min(range(len(self._huge)), key=lambda i: abs(self._huge[i] - size))
             elif mode == "align":
@@ -129,7 +129,7 @@ class Codec:
             return 0
         index = names.index(name)
         if kind == Kind.REALLOC:
-            return base | (index & 0xFFF) << 20 | self._selector(size) << 8
+            return base | (index & 0xFFF) << 20 | self.selector(size) << 8
         if kind == Kind.LINK:
             other = names.index(size) if size in names else 0
             return base | (index & 0xFFF) << 20 | (other & 0xFFF) << 8
@@ -137,7 +137,8 @@ class Codec:
             return base | MISUSES.index(str(mode)) << 20 | (index & 0xFFF) << 8
         return base | index << 8
 
-    def _selector(self, size: int) -> int:
+    def selector(self, size: int) -> int:
+        """The selector of the palette's size nearest to ``size`` bytes."""
         sizes = self.sizes
         at = min(bisect_left(sizes, size), len(sizes) - 1)
         if at and size - sizes[at - 1] < sizes[at] - size:

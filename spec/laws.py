@@ -152,7 +152,7 @@ def limits_honest(c: "Checker") -> None:
             raise Broken("limits-honest", f"{size} bytes served by a fresh heap", f"refused: {c.answer}")
 
 # -- structure
-@law("tiling", "audit", "free_regions contract.arena", "Live and free blocks tile each space without gap or overlap.")
+@law("tiling", "audit", "free_regions arena", "Live and free blocks tile each space without gap or overlap.")
 def tiling(c: "Checker") -> None:
     promise = c.contract
     for space in c.view.spaces:
@@ -171,7 +171,7 @@ def coalesced(c: "Checker") -> None:
         if touching and c.contract.mergeable(one, two):
             raise Broken("coalesced", "one free block", f"{one[:3]} beside {two[:3]}")
 
-@law("free-list", "audit", "free_regions lists contract.list_of", "Exactly the free blocks stand on the free lists, each once.")
+@law("free-list", "audit", "free_regions lists contract.list_of", "Exactly the free blocks are listed, each once.")
 def free_list(c: "Checker") -> None:
     keys = [entry.key for entry in c.view.lists]
     listed = set(keys)
@@ -247,7 +247,7 @@ def hint_slack(c: "Checker") -> None:
         if hint.name in slack and abs(truth - hint.value) > slack[hint.name]:
             raise Broken("hint-slack", f"{hint.name} {truth} but for {slack[hint.name]}", f"{hint.value}")
 
-@law("hint-order", "audit", "hints contract.hint_relations", "Hints about one region keep their promised relations.", PERCPU)
+@law("hint-order", "audit", "hints contract.hint_relations", "Hints about one region stay in relation.", PERCPU)
 def hint_order(c: "Checker") -> None:
     for region, values in c.view.hints_by_region().items():
         if problem := c.contract.hint_relations(values):

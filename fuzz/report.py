@@ -1,0 +1,254 @@
+"""What people see of a check: tables for the terminal, JSON for machines."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from heaplaw.contract import Contract
+from heaplaw.impls.registry import BUILT_IN, factory
+from heaplaw.lawbook import LAWS
+from heaplaw.properties.recorded import Recording
+from heaplaw.properties.replay import Figures
+from heaplaw.properties.strip import strips
+from heaplaw.properties.verdict import Finding, Status, Tally
+
+SYMBOLS = {
+    Status.PASSED: "ok",
+    Status.REFUTED: "BROKEN",
+    Status.INCONCLUSIVE: "?",
+    Status.NOT_RUN: "not run",
+    Status.NOT_APPLICABLE: "-",
+}
+
+
+def summary(tallies: Sequence[Tally]) -> Table:
+    """One line a target."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("target", no_wrap=True)
+    for title in ("operations", "runs", "laws passed", "broken", "unclear", "not run", "n/a", "chance of a new state"):
+        table.add_column(title, justify="right")
+    for tally in tallies:
+        counts = {status: sum(tally.status(law) is status for law in LAWS) for status in Status}
+        table.add_row(
+            escape(tally.target),
+            f"{tally.operations:,}",
+            f"{tally.runs:,}",
+            str(counts[Status.PASSED]),
+            f"[red]{counts[Status.REFUTED]}[/]" if counts[Status.REFUTED] else "0",
+            str(counts[Status.INCONCLUSIVE]),
+            str(counts[Status.NOT_RUN]),
+            str(counts[Status.NOT_APPLICABLE]),
+            f"{tally.novelty.chance:.2%}" if tally.novelty.seen else "",
+        )
+    return table
+
+
+def law_table(tallies: Sequence[Tally]) -> Table:
+    """Law by target: the verdict, or how often a passed law's condition held."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("law", no_wrap=True)
+    for tally in tallies:
+        table.add_column(escape(tally.target), justify="right")
+    for law in LAWS:
+        cells = []
+        for tally in tallies:
+            status = tally.status(law)
+            cells.append(f"{tally.evidence[law]:,}" if status is Status.PASSED else SYMBOLS[status])
+        table.add_row(law, *cells)
+    return table
+
+
+def reasons(tallies: Sequence[Tally]) -> list[str]:
+    """Why laws did not run or do not apply, one line a target and reason."""
+    lines = []
+    for tally in tallies:
+        grouped: dict[str, list[str]] = {}
+        for law in LAWS:
+            status = tally.status(law)
+            if status is Status.NOT_APPLICABLE:
+                grouped.setdefault(tally.lacking[law], []).append(law)
+            elif status is Status.NOT_RUN:
+                grouped.setdefault("its condition never held", []).append(law)
+        lines += [f"{tally.target}: {', '.join(laws)} ({why})" for why, laws in sorted(grouped.items())]
+    return lines
+
+
+def show_finding(console: Console, finding: Finding, *, saved: Path | None = None) -> None:
+    """A counterexample: the law in words, the trace as heap strips, and how to see it again."""
+    violation = finding.violation
+    law = LAWS[violation.law]
+    console.print(f"\n[bold red]{escape(finding.target)} breaks {law.id}[/]: {escape(law.sentence)}", highlight=False)
+    console.print(f"  expected {escape(violation.expected)}\n  seen     {escape(violation.seen)}", highlight=False)
+    for line in strips(factory(finding.target), finding.trace.operations):
+        console.print("  " + escape(line), highlight=False, soft_wrap=True)
+    where = saved if saved is not None else "FILE"
+    how = "" if saved is not None else "  (--save DIR writes the trace files)"
+    console.print(f"  again: heaplaw replay {where}{how}", highlight=False, soft_wrap=True)
+
+
+def as_json(tallies: Sequence[Tally], *, seed: int | None, code: int, extra: dict[str, Any] | None = None) -> str:
+    """The report as JSON; everything but ``timing`` is the same for the same seed, target and version."""
+    return to_json(
+        {
+            "format": "heaplaw report 1",
+            "seed": seed,
+            "exit": code,
+            "targets": [_target(tally) for tally in tallies],
+            **(extra or {}),
+            "timing": {tally.target: round(tally.seconds, 3) for tally in tallies},
+        }
+    )
+
+
+def _target(tally: Tally) -> dict[str, Any]:
+    return {
+        "target": tally.target,
+        "engine": tally.engine,
+        "operations": tally.operations,
+        "planned": tally.planned,
+        "runs": tally.runs,
+        "refusals": tally.refusals,
+        "skipped": tally.skipped,
+        "states": len(tally.novelty.seen),
+        "chance_of_new_state": round(tally.novelty.chance, 6),
+        "laws": {
+            law: {"verdict": tally.status(law).value, "held": tally.evidence[law]}
+            | ({"why": tally.lacking[law]} if law in tally.lacking else {})
+            for law in LAWS
+        },
+        "findings": [_finding(finding) for finding in tally.findings],
+        "flaky": [_finding(finding) for finding in tally.flaky],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    violation = finding.violation
+    return {
+        "law": violation.law,
+        "target": finding.target,
+        "operation": violation.index + 1,
+        "expected": violation.expected,
+        "seen": violation.seen,
+        "trace": str(finding.trace),
+        "heap": violation.heap.splitlines(),
+    }
+
+
+def verdict(tallies: Sequence[Tally], code: int) -> str:
+    """The last line: what the exit code says, in words."""
+    broken = sum(len(tally.findings) for tally in tallies)
+    flaky = sum(len(tally.flaky) for tally in tallies)
+    if broken:
+        where = sum(bool(tally.findings) for tally in tallies)
+        return f"{_count(broken, 'law')} broken on {where} of {_count(len(tallies), 'target')} (exit {code})"
+    if flaky:
+        laws = ", ".join(sorted({finding.violation.law for tally in tallies for finding in tally.flaky}))
+        return f"inconclusive: a violation of {laws} did not recur in a fresh process (exit {code})"
+    empty = [tally.target for tally in tallies if not tally.operations]
+    if empty:
+        return f"inconclusive: nothing was executed on {', '.join(empty)} (exit {code})"
+    short = [tally for tally in tallies if tally.operations < tally.planned]
+    if short:
+        done, planned = sum(t.operations for t in short), sum(t.planned for t in short)
+        return f"inconclusive: time was up after {done:,} of {planned:,} operations; give more --time (exit {code})"
+    total = sum(tally.operations for tally in tallies)
+    return f"every applicable law passed on {_count(len(tallies), 'target')}, {total:,} operations (exit {code})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def promises(contract: Contract) -> str:
+    """A contract in a line."""
+    words = [f"{contract.arena:,} bytes" if contract.arena else "pages"]
+    words.append(f"sizes {contract.min_size}..{contract.largest:,}")
+    words.append(f"alignment {contract.granule}..{max(contract.granule, contract.max_align):,}")
+    plain = {
+        "sized free": contract.sized_free,
+        "zeroed": contract.zeroed,
+        "moves on " + "/".join(sorted(contract.moving)): bool(contract.moving),
+        "serves what fits": contract.must_serve is not None,
+        "bounded search": bool(contract.cost_bounds),
+        "bounded waste": contract.waste is not None,
+        "hints": bool(contract.hint_slack or contract.hint_relations),
+    }
+    return ", ".join(words + [word for word, holds in plain.items() if holds])
+
+
+def listing() -> str:
+    """Targets and laws as JSON."""
+    targets = {
+        name: {"summary": k.summary, "revisions": k.revisions, "promises": promises(factory(name)().contract)}
+        for name, k in BUILT_IN.items()
+    }
+    laws = {law.id: {"sentence": law.sentence, "needs": law.needs, "source": law.source} for law in LAWS.values()}
+    return to_json({"format": "heaplaw list 1", "targets": targets, "laws": laws})
+
+
+def to_json(value: Any) -> str:
+    """JSON as this project writes it."""
+    return json.dumps(value, indent=1) + "\n"
+
+
+def figures(seen: Figures) -> dict[str, Any]:
+    """A replay's measurements; rates are timing and stand elsewhere."""
+    return {
+        "requests": seen.requests,
+        "served": seen.served,
+        "peak_objects": seen.peak_objects,
+        "peak_requested": seen.peak_requested,
+        "peak_live": seen.peak_live,
+        "footprint": seen.footprint,
+        "internal_fragmentation": round(seen.internal, 6),
+        "external_fragmentation": round(seen.external, 6),
+        "same_answers": seen.same_answers,
+        "known_answers": seen.known_answers,
+        "first_difference": seen.first_difference,
+    }
+
+
+def recording(seen: Recording) -> dict[str, Any]:
+    """What reading a recording met."""
+    return {
+        "format": seen.format,
+        "header": seen.trace.header,
+        "operations": len(seen.trace.operations),
+        "unknown_frees": seen.unknown_frees,
+        "lost_frees": seen.lost_frees,
+        "never_freed": seen.never_freed,
+        "ignored": seen.ignored,
+    }
+
+
+def recording_lines(seen: Recording) -> list[str]:
+    """The same in words."""
+    lines = [f"{seen.format}: {seen.lines:,} lines"]
+    odd = {
+        "frees of objects never seen born (skipped)": seen.unknown_frees,
+        "frees missing from the recording (put back)": seen.lost_frees,
+        "objects never freed": seen.never_freed,
+    }
+    return lines + [f"  {count:,} {what}" for what, count in odd.items() if count]
+
+
+def replay_lines(seen: Recording, tally: Tally, measured: Figures) -> list[str]:
+    """What a replay measured, in words."""
+    lines = recording_lines(seen)
+    lines.append(f"target {tally.target}")
+    lines.append(f"  {tally.operations:,} operations checked, {measured.rate:,.0f} a second")
+    served = f"{measured.served:,} of {measured.requests:,} requests served"
+    lines.append(f"  {served}, at most {measured.peak_objects:,} live")
+    lines.append(f"  live peak {measured.peak_requested:,} bytes asked for, {measured.peak_live:,} with slack")
+    lines.append(f"  footprint {measured.footprint:,} bytes")
+    lines.append(f"  fragmentation: internal {measured.internal:.1%}, external {measured.external:.1%}")
+    if measured.known_answers:
+        lines.append(f"  placed as recorded: {measured.same_answers:,} of {measured.known_answers:,}")
+    if measured.first_difference:
+        lines.append(f"  first that differs (information, not a verdict): {measured.first_difference}")
+    return lines

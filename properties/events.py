@@ -1,0 +1,168 @@
+"""Streams of operation codes: what the plain engine feeds to the checker.
+
+Each run draws its own swarm (some kinds off, few or many sizes, plain or odd
+alignments) and goes through phases that steer occupancy: random programs alone
+hardly ever fill a heap to the last byte, or free every second block of a full one.
+Every phase yields 32-bit codes of the one codec, so what it can say, the fuzzer's
+bytes can say too.
+"""
+
+from collections.abc import Callable, Iterator
+from random import Random
+
+from heaplaw.checker import Checker
+from heaplaw.codec import FIRST_BYTE, Codec
+from heaplaw.operations import Kind
+
+_ALLOC, _FREE = FIRST_BYTE[Kind.ALLOC], FIRST_BYTE[Kind.FREE]
+_RARE = (
+    Kind.REALLOC, Kind.WRITE, Kind.READ, Kind.MAP, Kind.UNMAP, Kind.MAINTAIN, Kind.LINK, Kind.ON_CPU,
+    Kind.BAD_FREE, Kind.BAD_ALLOC, Kind.FAIL_PAGES, Kind.DRAIN,
+)  # fmt: skip
+_WEIGHTS = (6, 2, 2, 1, 1, 3, 1, 3, 1, 1, 2, 1)
+SHORTEST, LONGEST = 150, 500  # operations of a run
+
+
+class Swarm:
+    """The choices of one run: which kinds, which sizes, which alignments."""
+
+    def __init__(self, rng: Random, codec: Codec, can: frozenset[Kind]) -> None:
+        self.rng, self.codec = rng, codec
+        some = [pair for pair in zip(_RARE, _WEIGHTS, strict=True) if pair[0] in can and rng.random() < 0.5]
+        share = rng.choice((0, 2, 5, 15))  # how many of a hundred operations are of the rare kinds
+        self._kinds = [FIRST_BYTE[kind] for kind, weight in some for _ in range(weight)] if share else []
+        self._share = share / 100 if self._kinds else 0.0
+        self._frees = rng.choice((0.3, 0.45, 0.5, 0.55))
+        self._places = rng.choice(([0], [0], [0] * 9 + list(range(16)), list(range(16)), list(range(8, 16))))
+        if codec.contract.contextual and rng.random() < 0.5:
+            self._places = [place | extra << 4 for place in self._places for extra in (0, 0, rng.randrange(256))]
+        self._selectors = self._pick_sizes()
+
+    def _pick_sizes(self) -> list[int]:
+        """Selectors of this run: the whole palette, a band of it, or a handful of sizes."""
+        rng, count = self.rng, len(self.codec.sizes)
+        way = rng.randrange(5)
+        if way == 0:
+            return [rng.randrange(4096) for _ in range(64)]
+        if way == 1:  # a handful
+            return [rng.randrange(4096) for _ in range(rng.randrange(1, 5))]
+        limit = self.codec.contract.largest or 1 << 16
+        cap = max(2, int(limit ** rng.choice((0.3, 0.5, 0.7, 0.85, 1.0))))
+        inside = max(2, sum(1 for size in self.codec.sizes if size <= cap))
+        top = min(4095, inside * 4096 // count)
+        low = top // 2 if way == 2 else 0
+        return [rng.randrange(low, top + 1) for _ in range(rng.choice((2, 8, 64)))]
+
+    def alloc(self) -> int:
+        """A request of this run's sizes."""
+        rng = self.rng
+        return _ALLOC | rng.choice(self._places) << 20 | rng.choice(self._selectors) << 8
+
+    def any(self) -> int:
+        """Any operation of this run."""
+        rng = self.rng
+        chance = rng.random()
+        if chance < self._share:
+            return rng.choice(self._kinds) | rng.getrandbits(24) << 8
+        if chance < self._share + self._frees:
+            return _FREE | rng.getrandbits(24) << 8
+        return self.alloc()
+
+
+def exactly(codec: Codec, size: int) -> int:
+    """A request for the palette size nearest to ``size``."""
+    return _ALLOC | codec.selector(size) << 8
+
+
+# ---- phases ------------------------------------------------------------------------------
+
+
+def mix(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Anything, at whatever occupancy there is."""
+    for _ in range(swarm.rng.randrange(20, 150)):
+        yield swarm.any()
+
+
+def fill(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Ask until refused, then for less and less, until the heap is full to the last byte."""
+    selector = max(1, swarm.rng.choice(swarm._selectors))
+    mixed = swarm.rng.random() < 0.5
+    for _ in range(swarm.rng.randrange(20, 300)):
+        refusals = c.refusals
+        yield swarm.alloc() if mixed and selector > 64 else _ALLOC | selector << 8
+        if c.refusals != refusals:
+            if selector <= 1:
+                return
+            selector //= 2
+
+
+def drain(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Free down to a few, in one of the orders that allocators find easy or hard."""
+    order = swarm.rng.randrange(3)
+    keep = swarm.rng.choice((0, 0, 1, 3))
+    while len(c.shadow) > keep:
+        yield _FREE | (0, len(c.shadow) - 1, swarm.rng.getrandbits(24))[order] << 8
+
+
+def checkerboard(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Equal blocks side by side, every second one freed."""
+    code = swarm.alloc()
+    born = c.births
+    for _ in range(swarm.rng.randrange(4, 80)):
+        yield code
+    for name in [name for name in c.shadow.names if name >= born and (name - born) % 2]:
+        yield _FREE | c.shadow.names.index(name) << 8
+
+
+def free_one(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """From a full heap free one block, and ask for what fits into it."""
+    rng = swarm.rng
+    for _ in range(rng.randrange(1, 12)):
+        if not len(c.shadow):
+            return
+        index = rng.randrange(len(c.shadow))
+        size = c.shadow.live[c.shadow.names[index]].size
+        yield _FREE | index << 8
+        yield exactly(swarm.codec, rng.choice((size, size, size // 2, 1)))
+
+
+def island(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Free a block and its neighbours by birth, so that free runs merge and shrink again."""
+    rng = swarm.rng
+    for _ in range(rng.randrange(1, 6)):
+        if len(c.shadow) < 3:
+            return
+        names = sorted(c.shadow.names)
+        middle = rng.randrange(1, len(names) - 1)
+        trio = [names[middle - 1], names[middle], names[middle + 1]]
+        rng.shuffle(trio)
+        size = 0
+        for name in trio[: rng.choice((2, 3))]:
+            size += c.shadow.live[name].size
+            yield _FREE | c.shadow.names.index(name) << 8
+        for _ in range(rng.randrange(1, 3)):
+            yield exactly(swarm.codec, rng.randrange(size + 1))
+
+
+def maintain_twice(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """The same maintenance twice in a row: the second has nothing left to do."""
+    if c.contract.maintenance:
+        code = FIRST_BYTE[Kind.MAINTAIN] | swarm.rng.getrandbits(24) << 8
+        yield code
+        yield code
+
+
+PHASES: tuple[Callable[[Swarm, Checker], Iterator[int]], ...] = (
+    mix, mix, mix, fill, free_one, free_one, drain, checkerboard, island, maintain_twice,
+)  # fmt: skip
+
+
+def program(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Codes for one run, phase after phase."""
+    left = swarm.rng.randrange(SHORTEST, LONGEST)
+    while left > 0:
+        for code in swarm.rng.choice(PHASES)(swarm, c):
+            yield code
+            left -= 1
+            if left <= 0:
+                break

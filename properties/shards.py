@@ -1,0 +1,96 @@
+"""Shards: an engine's work cut into stateless pieces, run on several processes.
+
+A shard is (target name, engine, operations, seed); workers receive names, never
+objects.  The cut does not depend on the number of processes, so neither does the
+result: the same seed gives the same findings with one job or with eight.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from typing import NamedTuple
+
+from . import plain
+from .replay import confirm
+from .verdict import Finding, Tally
+
+ENGINES: dict[str, Callable[..., Tally]] = {plain.NAME: plain.check}
+_SHARD = 50_000  # operations
+
+
+class Shard(NamedTuple):
+    """One piece of work; everything it does follows from this."""
+
+    target: str
+    engine: str
+    operations: int
+    seed: int
+    only: tuple[str, ...] = ()
+
+
+def cut(targets: Sequence[str], engine: str, operations: int, seed: int, only: Sequence[str] = ()) -> list[Shard]:
+    """Shards of at most 50,000 operations, first shards of all targets first."""
+    pieces = max(1, -(-operations // _SHARD))
+    share = -(-operations // pieces)
+    return [
+        Shard(target, engine, share, seed * 1000 + piece, tuple(only)) for piece in range(pieces) for target in targets
+    ]
+
+
+def work(shard: Shard, deadline: float) -> Tally:
+    """Run one shard; ``deadline`` is a time.monotonic value (one clock for all processes of a machine)."""
+    return ENGINES[shard.engine](shard.target, shard.operations, shard.seed, only=shard.only, deadline=deadline)
+
+
+def run_shards(
+    shards: Sequence[Shard],
+    *,
+    jobs: int = 1,
+    seconds: float = float("inf"),
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Tally]:
+    """One tally a target, in order of first appearance, its findings confirmed in fresh processes."""
+    deadline = time.monotonic() + seconds
+    if jobs <= 1:
+        tallies = []
+        for shard in shards:
+            tallies.append(work(shard, deadline))
+            progress(sum(tally.operations for tally in tallies))
+    else:
+        tallies = _in_processes(shards, jobs, deadline, progress)
+    merged: dict[str, Tally] = {}
+    for shard, tally in zip(shards, tallies, strict=True):
+        if shard.target in merged:
+            merged[shard.target].add(tally)
+        else:
+            merged[shard.target] = tally
+    for tally in merged.values():
+        _confirm(tally)
+    return list(merged.values())
+
+
+def _in_processes(shards: Sequence[Shard], jobs: int, deadline: float, progress: Callable[[int], None]) -> list[Tally]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
+        futures: list[Future[Tally]] = [pool.submit(work, shard, deadline) for shard in shards]
+        pending = set(futures)
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=0.2)
+                if done:
+                    progress(sum(f.result().operations for f in futures if f.done()))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+def _confirm(tally: Tally) -> None:
+    """Move findings that a fresh process does not see to ``flaky``."""
+    confirmed: list[Finding] = []
+    for finding in tally.findings:
+        finding.confirmed = confirm(finding)
+        (confirmed if finding.confirmed else tally.flaky).append(finding)
+    tally.findings = confirmed
+
