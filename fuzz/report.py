@@ -29,9 +29,9 @@ SYMBOLS = {
 def summary(tallies: Sequence[Tally]) -> Table:
     """One line a target."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("target", no_wrap=True)
-    for title in ("operations", "runs", "laws passed", "broken", "unclear", "not run", "n/a", "chance of a new state"):
-        table.add_column(title, justify="right")
+    table.add_column("target", overflow="fold")
+    for title in ("operations", "runs", "passed", "broken", "unclear", "not run", "n/a", "new state"):
+        table.add_column(title, justify="right", no_wrap=True)
     for tally in tallies:
         counts = {status: sum(tally.status(law) is status for law in LAWS) for status in Status}
         table.add_row(

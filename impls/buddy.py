@@ -363,7 +363,7 @@ def _can_serve(zone: _Zone, request: Request, shadow: Shadow, source: PageSource
     pages, page_size, orders, start = zone
     if not 0 < request.size <= page_size << (orders - 1):
         return False
-    if request.align > page_size or not is_power_of_two(request.align):
+    if not 0 < request.align <= page_size or not is_power_of_two(request.align):
         return False
     order = get_order(request.size, page_size.bit_length() - 1)
     if shadow.bytes + (page_size << order) > pages * page_size:

@@ -12,6 +12,8 @@ Source: ``mm/page_alloc.c`` and ``include/asm-generic/getorder.h`` of Linux 6.1.
 (4, 8, 8)
 """
 
+from .bits import align_up, highest_bit, lowest_bit
+
 
 def get_order(size: int, page_shift: int) -> int:
     """Smallest order whose block of pages holds ``size`` bytes (at least 1).  O(1).
@@ -45,7 +47,7 @@ def misalignment(pfn: int, order: int) -> int:
 def holds_block(low: int, high: int, order: int) -> bool:
     """Is there a naturally aligned block of this order in pages [low, high)?  O(1)."""
     size = 1 << order
-    return ((low + size - 1) & -size) + size <= high
+    return align_up(low, size) + size <= high
 
 
 def cover(first: int, pages: int, orders: int) -> tuple[tuple[int, int], ...]:
@@ -60,8 +62,8 @@ def cover(first: int, pages: int, orders: int) -> tuple[tuple[int, int], ...]:
     blocks = []
     end = first + pages
     while first < end:
-        natural = (first & -first).bit_length() - 1 if first else orders
-        order = min(orders - 1, natural, (end - first).bit_length() - 1)
+        natural = lowest_bit(first) if first else orders  # page 0 begins blocks of any order
+        order = min(orders - 1, natural, highest_bit(end - first))
         blocks.append((first, order))
         first += 1 << order
     return tuple(blocks)

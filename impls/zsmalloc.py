@@ -367,12 +367,15 @@ class Zsmalloc:
     def _evacuate(self, owner: _PoolClass, sparse: _Zspage) -> None:
         """Move the live slots of an isolated zspage into others, until it is empty or they are full."""
         index, objects = 0, owner.kind.objects
-        while index < objects:
-            roomy = self._isolate(owner, (ALMOST_FULL, ALMOST_EMPTY))
+        for _ in range(objects):  # each of the others takes one slot at least
+            roomy = self._isolate(owner, _SEARCHED)
             if roomy is None:
                 return
             index = self._migrate(sparse, roomy, index)
             owner.insert(roomy, fullness_group(roomy.inuse, objects))
+            if index == objects:
+                return
+        raise RuntimeError(f"zspage {sparse.pages} cannot be emptied into zspages that have room")
 
     def _migrate(self, sparse: _Zspage, roomy: _Zspage, index: int) -> int:
         """Move live slots from ``index`` on; answers the first that found no room, or past the last."""
@@ -489,9 +492,7 @@ class Zsmalloc:
 
     def _owners(self) -> list[_PoolClass]:
         """Classes in use by size; an index that was merged away is not one of them."""
-        return [
-            owner for index, owner in enumerate(self._classes) if owner is not None and owner.kind.index == index
-        ]
+        return [owner for index, owner in enumerate(self._classes) if owner is not None and owner.kind.index == index]
 
     def _listed(self) -> Iterator[tuple[_Zspage, int]]:
         for owner in self._owners():
@@ -598,13 +599,14 @@ def _retake(source: PageSource, page: int) -> None:
 
 
 @lru_cache(maxsize=256)
-def _configured(
-    pages: int, page_size: int, chain: int, rev: str, word: int, rule: str
-) -> tuple[ClassTable, Contract]:
+def _configured(pages: int, page_size: int, chain: int, rev: str, word: int, rule: str) -> tuple[ClassTable, Contract]:
     """Table and contract of every pool with these parameters.  Raises ValueError for senseless ones."""
     if rev:
         raise ValueError(f"zsmalloc has no revision {rev!r}")
-    if not is_power_of_two(page_size) or page_size < _SMALLEST_PAGE:
+    for name, value in (("pages", pages), ("page_size", page_size), ("chain", chain), ("handle_size", word)):
+        if not isinstance(value, int):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
+    if page_size < _SMALLEST_PAGE or not is_power_of_two(page_size):
         raise ValueError(f"page_size must be a power of two from {_SMALLEST_PAGE}, not {page_size}")
     if not 1 <= chain <= MAX_CHAIN:
         raise ValueError(f"chain must be 1 to {MAX_CHAIN} pages, not {chain}")

@@ -27,6 +27,7 @@ from .watchdog import watchdog
 NAME = "plain"
 _SEQUENCE_SECONDS = 5.0  # CPU time after which a run counts as hanging
 _SAMPLE_STATES = 4  # every fourth operation's abstract state is counted
+_DENSE, _DENSE_SHARE = 8, 0.2  # some runs audit eight times as often: what is wrong may not stay wrong
 _TWIN_EVERY = 16  # every sixteenth run is made a second time, for `deterministic`
 _MOST_HANGS = 3  # a target that hangs more often is left alone; each costs its whole time limit
 
@@ -89,8 +90,8 @@ class Run:
 
     def __init__(self, build: Callable[[], Any], rng: Random, mute: Iterable[str], first_sizes: Iterable[int]) -> None:
         self.build, self.rng, self.mute = build, rng, frozenset(mute)
-        every = 1 if rng.random() < 0.125 else 0
-        self.checker = Checker(build(), mute=self.mute, audit_every=every)
+        density = _DENSE if rng.random() < _DENSE_SHARE else 1
+        self.checker = Checker(build(), mute=self.mute, density=density)
         self.codec = Codec(self.checker.contract)
         self.operations: list[Operation] = []
         self.answers: list[Any] = []

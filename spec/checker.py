@@ -39,6 +39,7 @@ _METHODS = (
 )  # fmt: skip
 _HEAP_LINES = 24  # of each kind, in a violation's picture of the heap
 _SHORT = 1000  # operations; a trace up to this long is audited from its start when it is run again
+_SMALL_HEAP = 64  # operations' worth of allowance to start with
 _SERVE_ALLOWANCE = 4  # extents that an operation pays for, towards predicates that walk the heap
 
 
@@ -94,8 +95,9 @@ class Checker:
     """One run over one fresh target.  ``step`` raises Broken when a law does not hold."""
 
     def __init__(
-        self, target: Any, *, mute: Iterable[str] = (), audit_every: int = 0, audit_from: int = 0
+        self, target: Any, *, mute: Iterable[str] = (), audit_every: int = 0, audit_from: int = 0, density: int = 1
     ) -> None:
+        """Audits come every ``audit_every`` operations; 0: ``density`` times for as many as an audit walks blocks."""
         self.target = target
         self.contract: Any = target.contract  # Any: a law's `needs` has established what it reads
         self.shows = {name for name in _METHODS if getattr(target, name, None) is not None}
@@ -110,7 +112,7 @@ class Checker:
         moments = {when for law in LAWS.values() for when in law.when}
         self._at = {when: [law.check for law in self.laws if when in law.when] for when in moments}
         self._bind()
-        self._every = audit_every  # 0: paced by what the last audit walked
+        self._every, self._density = audit_every, density
         self._returns = "returns" not in muted
         self.op = self.previous = Operation(0)
         self.index = -1
@@ -130,7 +132,7 @@ class Checker:
         self.counted: Counter[str] = Counter()  # how often a conditional law's condition held
         self.moments: Counter[str] = Counter()  # how often each moment came
         self.refusals = self.served = self.skipped = self._touched = self._refused_since = 0
-        self._allowance = 64
+        self._spent = self._injected = 0
 
     def _bind(self) -> None:
         """Resolve once what every operation would otherwise look up."""
@@ -209,7 +211,7 @@ class Checker:
         self.moments["audit"] += 1
         self.last_audit = view.free_total()
         self.last_audit_index, self._refused_since = self.index, 0
-        self._audit_at = self.index + (self._every or max(1, view.walked()))
+        self._audit_at = self.index + (self._every or max(1, view.walked() // self._density))
 
     last_audit_index = -1
 
@@ -245,6 +247,8 @@ class Checker:
         """A block was served: ask what depends on the moment, enter it, fill it."""
         index = self.index
         block.cpu = self.cpu
+        if self.source is not None:
+            self._injected = self.source.injected
         if self._freed_at == index - 1:
             self._ask("again")
         if index == 0:
@@ -265,6 +269,9 @@ class Checker:
         self.answer = answer
         self.refusals += 1
         self._refused_since += 1
+        if self.source is not None and self.source.injected != self._injected:
+            self._injected = self.source.injected  # a page failure was injected into this call: nothing was owed
+            return
         self._ask("refuse")
         if self._freed_at == self.index - 1:
             self._ask("again")
@@ -430,9 +437,11 @@ class Checker:
         if op[4] not in self.contract.rejects:
             self.skipped += 1
             return
-        self.answer = self.call_alloc(op[2], op[3])
+        self.answer = answer = self._alloc_target(op[2], op[3]) if op[4] == "align" else self.call_alloc(op[2])
         self._refused_since += 1
         self._ask("bad-alloc")
+        if not (answer is None or isinstance(answer, Refusal)):  # known already: leave no trace of it
+            self.call_free(answer, op[2])
 
     def _fail_pages(self, op: Operation) -> None:
         if self.source is None:
@@ -512,14 +521,11 @@ class Checker:
     def affordable(self, law: str) -> bool:
         """May a predicate walk the heap now?  Keeps the price of an operation constant."""
         walk = len(self.shadow)
-        gained = self.index * _SERVE_ALLOWANCE + 64 - self._spent
-        if walk > gained:
+        if walk > (self.index + _SMALL_HEAP) * _SERVE_ALLOWANCE - self._spent:
             return False
         self._spent += walk
         self.counted[law] += 1
         return True
-
-    _spent = 0
 
     def inside(self, space: int, start: int, length: int) -> bool:
         """Does this stretch lie in memory that the target owns?"""

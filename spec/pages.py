@@ -74,7 +74,8 @@ class PageSource:
         self.owned: dict[int, int] = {}  # page -> first page of the run that holds it
         self.held = 0  # pages
         self.taken = 0  # runs handed out since the start
-        self.refused = 0
+        self.refused = 0  # requests, injected failures among them
+        self.injected = 0
         self.highest_order = 0  # highest order ever asked for
         self._failing: tuple[int, int] = (0, 0)  # (order, count) of armed failures
 
@@ -85,6 +86,7 @@ class PageSource:
         if left and order >= at:
             self._failing = (at, left - 1)
             self.refused += 1
+            self.injected += 1
             return None
         for place in self.zones:
             if (node is None or place.node == node) and (zone is None or place.name == zone):

@@ -184,8 +184,16 @@ class TestRequests:
 
     @pytest.mark.parametrize(
         "parameters",
-        [{"pages": 0}, {"pages": -3}, {"page_size": 3000}, {"page_size": 0}, {"orders": 0}, {"orders": 40}]
-        + [{"start": -1}, {"pages": "many"}],
+        [
+            {"pages": 0},
+            {"pages": -3},
+            {"pages": "many"},
+            {"page_size": 3000},
+            {"page_size": 0},
+            {"orders": 0},
+            {"orders": 40},
+            {"start": -1},
+        ],
     )
     def test_bad_parameters(self, parameters):
         """Senseless parameters raise ValueError in one line."""

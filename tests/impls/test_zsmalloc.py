@@ -126,8 +126,18 @@ class TestRequests:
 
     @pytest.mark.parametrize(
         "parameters",
-        [{"pages": 3}, {"page_size": 1000}, {"page_size": 32}, {"chain": 0}, {"chain": 17}, {"rev": "6.1"}]
-        + [{"handle_size": 2}, {"rule": "best"}, {"chain": 8, "pages": 7}],
+        [
+            {"pages": 3},
+            {"pages": "many"},
+            {"page_size": 1000},
+            {"page_size": 32},
+            {"chain": 0},
+            {"chain": 17},
+            {"chain": 8, "pages": 7},
+            {"rev": "6.1"},
+            {"handle_size": 2},
+            {"rule": "best"},
+        ],
     )
     def test_bad_parameters(self, parameters):
         """Senseless parameters raise ValueError in one line."""

@@ -132,7 +132,7 @@ class TestChainRules:
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_every_table_is_sound(configuration):
     """Every request fits its class, classes ascend, slots lie apart, first words never straddle."""
-    page_size, chain, word, rule = configuration
+    page_size, chain, word, _ = configuration
     table = class_table(*configuration)
     sizes = [kind.size for kind in table.distinct]
     assert sizes == sorted(set(sizes))
