@@ -18,7 +18,7 @@ from heaplaw.impls.registry import BUILT_IN, TargetError, factory, fitted, varia
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
 from heaplaw.properties import shards
-from heaplaw.properties.recorded import Recording, RecordingError, read_recording
+from heaplaw.properties.recorded import OWN_FORMAT, Recording, RecordingError, read_recording
 from heaplaw.properties.replay import Figures, replay, room
 from heaplaw.properties.verdict import INTERNAL, PASSED, USAGE, Finding, Tally, exit_code
 from heaplaw.trace import Trace
@@ -158,7 +158,8 @@ def check(
     if json_path is not None:
         json_path.write_text(report.as_json(tallies, seed=seed, code=code))
     for finding in [finding for tally in tallies for finding in tally.findings]:
-        report.show_finding(console, finding, saved=_save(save, finding) if save is not None else None)
+        again = f"again: heaplaw replay {_save(save, finding)}" if save is not None else "--save DIR keeps the trace"
+        report.show_finding(console, finding, again)
     console.print()
     console.print(report.law_table(tallies) if verbose else report.summary(tallies))
     if verbose:
@@ -213,9 +214,10 @@ def replay_command(
 def _show_replay(recording: Recording, tally: Tally, figures: Figures, verbose: bool, code: int) -> None:
     console = Console()
     for finding in tally.findings:
-        report.show_finding(console, finding, saved=None)
-    for line in report.replay_lines(recording, tally, figures):
-        console.print(line, highlight=False, soft_wrap=True)
+        report.show_finding(console, finding)
+    if recording.format != OWN_FORMAT:
+        for line in report.replay_lines(recording, tally, figures):
+            console.print(line, highlight=False, soft_wrap=True)
     console.print()
     if verbose:
         console.print(report.law_table([tally]))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -78,17 +77,16 @@ def reasons(tallies: Sequence[Tally]) -> list[str]:
     return lines
 
 
-def show_finding(console: Console, finding: Finding, *, saved: Path | None = None) -> None:
-    """A counterexample: the law in words, the trace as heap strips, and how to see it again."""
+def show_finding(console: Console, finding: Finding, again: str = "") -> None:
+    """A counterexample: the law in words, the trace as heap strips, and ``again``, how to see it once more."""
     violation = finding.violation
     law = LAWS[violation.law]
     console.print(f"\n[bold red]{escape(finding.target)} breaks {law.id}[/]: {escape(law.sentence)}", highlight=False)
     console.print(f"  expected {escape(violation.expected)}\n  seen     {escape(violation.seen)}", highlight=False)
     for line in strips(factory(finding.target), finding.trace.operations):
         console.print("  " + escape(line), highlight=False, soft_wrap=True)
-    where = saved if saved is not None else "FILE"
-    how = "" if saved is not None else "  (--save DIR writes the trace files)"
-    console.print(f"  again: heaplaw replay {where}{how}", highlight=False, soft_wrap=True)
+    if again:
+        console.print(f"  {escape(again)}", highlight=False, soft_wrap=True)
 
 
 def as_json(tallies: Sequence[Tally], *, seed: int | None, code: int, extra: dict[str, Any] | None = None) -> str:
@@ -228,7 +226,7 @@ def recording(seen: Recording) -> dict[str, Any]:
 
 def recording_lines(seen: Recording) -> list[str]:
     """The same in words."""
-    lines = [f"{seen.format}: {seen.lines:,} lines"]
+    lines = [f"{seen.format}: {seen.lines:,} lines, {len(seen.trace.operations):,} operations"]
     odd = {
         "frees of objects never seen born (skipped)": seen.unknown_frees,
         "frees missing from the recording (put back)": seen.lost_frees,

@@ -16,6 +16,7 @@ from .watchdog import watchdog
 
 Operations = list[Operation]
 Predicate = Callable[[Operations], bool]
+_SIZED = (Kind.ALLOC, Kind.REALLOC, Kind.BAD_ALLOC)
 _MOST_TRIES = 20_000
 _PAIRS_UP_TO = 40  # operations; pairs of more are too many to try
 _MOST_HANGING_TRIES = 60  # each costs its whole time limit
@@ -50,7 +51,7 @@ def minimize(operations: Sequence[Operation], fails: Predicate, most: int = _MOS
     while True:
         before = best
         best = _drop_pairs(_drop_chunks(best, tries), tries)
-        best = _lower(best, tries)
+        best = _lower(_lower_equal(best, tries), tries)
         best = _rename(best, tries)
         if best == before:
             return best
@@ -121,10 +122,23 @@ def _simpler(op: Operation) -> Iterator[Operation]:
         yield op._replace(mode=0)
 
 
+def _lower_equal(best: Operations, fails: Predicate) -> Operations:
+    """Lower requests of one size together: freeing and asking again needs them equal."""
+    sizes = [op.size for op in best if op.kind in _SIZED]
+    for size in sorted({size for size in sizes if sizes.count(size) > 1}, reverse=True):
+        for smaller in (1, 2, 4, 8, 16, 32, 64, size // 2, size - 8, size - 1):
+            if 0 < smaller < size:
+                attempt = [op._replace(size=smaller) if op.kind in _SIZED and op.size == size else op for op in best]
+                if fails(attempt):
+                    best = attempt
+                    break
+    return best
+
+
 def _lower_size(best: Operations, index: int, fails: Predicate) -> Operations:
     """Bisect downwards, then step down, so that the size left cannot be lowered by one."""
     op = best[index]
-    if op.kind not in (Kind.ALLOC, Kind.REALLOC, Kind.BAD_ALLOC):
+    if op.kind not in _SIZED:
         return best
 
     def with_size(size: int) -> Operations:

@@ -120,7 +120,8 @@ def _once(
         pass
     figures.seconds = time.perf_counter() - started
     figures.rate = (checker.index + 1) / figures.seconds
-    figures.requests, figures.served = measure.requests, checker.served
+    asked = operations[: checker.index + 1]
+    figures.requests, figures.served = sum(op.kind == Kind.ALLOC for op in asked), checker.served
     progress(len(operations))
     return found, checker, figures
 
@@ -143,14 +144,13 @@ class _Measure:
     """Keeps the peaks while a trace runs."""
 
     def __init__(self, checker: Checker, figures: Figures) -> None:
-        self.checker, self.figures, self.requests = checker, figures, 0
+        self.checker, self.figures = checker, figures
         self._tops: Counter[int] = Counter()
 
     def after(self, op: Operation) -> None:
         """Look at the heap after an operation.  O(1)."""
         if op.kind not in (Kind.ALLOC, Kind.REALLOC):
             return
-        self.requests += op.kind == Kind.ALLOC
         shadow, figures, source = self.checker.shadow, self.figures, self.checker.source
         figures.peak_objects = max(figures.peak_objects, len(shadow))
         if source is not None and self.checker.contract.spaces == "pages":

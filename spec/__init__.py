@@ -5,7 +5,9 @@
 4096
 """
 
+from .checker import Checker, Violation, run
 from .contract import Contract, Request
+from .lawbook import LAWS
 from .operations import Kind, Operation
 from .pages import PageError, PageSource
 from .protocol import (
@@ -23,10 +25,13 @@ from .protocol import (
     Refusal,
 )
 from .shadow import Block, Shadow
+from .trace import Trace, TraceError
 
 __all__ = [
+    "LAWS",
     "AllocationBits",
     "Block",
+    "Checker",
     "Context",
     "Contract",
     "Direction",
@@ -45,4 +50,8 @@ __all__ = [
     "Refusal",
     "Request",
     "Shadow",
+    "Trace",
+    "TraceError",
+    "Violation",
+    "run",
 ]

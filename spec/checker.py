@@ -73,6 +73,7 @@ def missing(law: Law, shows: set[str], contract: Contract) -> str | None:
         "owned": "pages" in shows or (contract.overhead is not None and "free_regions" in shows),
         "drained": contract.drained_size is not None or contract.drained_pages is not None,
         "arena": contract.arena > 0,
+        "rival": False,  # a second implementation: only a comparison has one
         "largest": contract.largest > 0,
         "handles": contract.handles == "opaque",
     }
@@ -261,9 +262,9 @@ class Checker:
         self.shadow.add(block)
         if self.contract.slack_grows:
             self._regrow(block.extents)
-        if self._fills and block.size:
-            self.target.write(block.handle, 0, block.pattern(0, block.size))
-            block.written = block.size
+        if self._fills and (room := min(block.size, block.length)) > 0:
+            self.target.write(block.handle, 0, block.pattern(0, room))
+            block.written = room
 
     def _refused(self, answer: Any) -> None:
         self.answer = answer
@@ -322,11 +323,14 @@ class Checker:
             del self.by_handle[block.handle]
             self.by_handle[answer] = block
         block.handle = answer
+        if not self.contract.realloc_aligns:
+            block.align = 1
         self._adopt(block, op[2])
         self._ask("resized")
-        if self._fills and op[2] > block.written:
-            self.target.write(answer, block.written, block.pattern(block.written, op[2] - block.written))
-        block.written = op[2] if self._fills else 0
+        room = min(block.size, block.length) if self._fills else 0
+        if room > block.written:
+            self.target.write(answer, block.written, block.pattern(block.written, room - block.written))
+        block.written = room
 
     def _adopt(self, block: Block, size: int) -> None:
         """Take over a block's new place and size, and ask the laws of placement."""
@@ -355,8 +359,8 @@ class Checker:
             return
         self._touch(block)
         block.seed = (block.seed * 5 + 1) & 0xFFFF
-        if block.size:
-            self.target.write(block.handle, 0, block.pattern(0, block.size))
+        if block.written:
+            self.target.write(block.handle, 0, block.pattern(0, block.written))
 
     def _read(self, op: Operation) -> None:
         block = self.shadow.live.get(op[1])
@@ -434,7 +438,7 @@ class Checker:
         self._ask("bad-free")
 
     def _bad_alloc(self, op: Operation) -> None:
-        if op[4] not in self.contract.rejects:
+        if op[4] not in self.contract.rejects or (op[4] == "huge" and op[2] <= self.contract.largest):
             self.skipped += 1
             return
         self.answer = answer = self._alloc_target(op[2], op[3]) if op[4] == "align" else self.call_alloc(op[2])
@@ -553,10 +557,11 @@ class Checker:
     def compare(self, law: str) -> None:
         """The written bytes of the block are what was written; whole when small or at the end."""
         block = self.block
+        read, handle, pattern = self.target.read, block.handle, block.pattern
         for at, length in block.windows(self.thorough):
-            seen = self.target.read(block.handle, at, length)
-            if seen != block.pattern(at, length):
-                pairs = zip(seen, block.pattern(at, length), strict=False)
+            seen = read(handle, at, length)
+            if seen != pattern(at, length):
+                pairs = zip(seen, pattern(at, length), strict=False)
                 wrong = at + next((i for i, (x, y) in enumerate(pairs) if x != y), 0)
                 raise Broken(law, f"byte {wrong} of {self.show(block)} as written", "another value")
 

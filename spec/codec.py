@@ -60,7 +60,7 @@ class Codec:
         top = max(contract.max_align, 1).bit_length() - 1  # half of all requests ask for nothing
         self.aligns = (1,) * 8 + tuple(1 << max(1, (top * (i + 1)) // 8) if top else 1 for i in range(8))
         self._huge = (contract.largest + 1, *HUGE) if contract.largest else HUGE
-        self._bad_aligns = (3, 0, 6, contract.max_align * 2, contract.max_align + 1)
+        self._bad_aligns = (3, 0, 6, 12, 2 * contract.max_align + 1)
 
     def size(self, selector: int) -> int:
         """Bytes for a 12-bit selector; monotone."""

@@ -50,6 +50,7 @@ class Contract:
     limits: tuple[int, ...] = ()  # class limits and thresholds, for the size palette
     # -- how it is called
     handles: Literal["address", "opaque"] = "address"  # address: offset in space 0
+    realloc_aligns: bool = False  # resizing keeps the alignment that was asked for
     sized_free: bool = False  # called as free(handle, size)
     contextual: bool = False  # alloc takes ctx
     cpus: int = 1

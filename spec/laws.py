@@ -98,7 +98,7 @@ def bad_size_rejected(c: "Checker") -> None:
     if not (c.answer is None or isinstance(c.answer, Refusal)):
         raise Broken("bad-size-rejected", f"a refusal of {c.request.size} bytes", f"handle {c.answer}")
 
-@law("deterministic", "twins", "contract.deterministic", "The same calls give the same answers.")
+@law("deterministic", "twins ?", "contract.deterministic", "The same calls give the same answers.")
 def deterministic(c: "Checker") -> None:
     for index, (one, two) in enumerate(zip(*c.twins, strict=False)):
         if one != two:
@@ -258,14 +258,14 @@ def hint_order(c: "Checker") -> None:
 def search_fit(c: "Checker") -> None:
     if (found := c.target.cost().get("found")) is not None:
         c.met("search-fit")
-        if found < c.request.size:
-            raise Broken("search-fit", f"a region of {c.request.size} bytes or more", f"{found}")
+        if found < c.block.size:
+            raise Broken("search-fit", f"a region of {c.block.size} bytes or more", f"{found}")
 
 @law("search-bounded", "alloc refuse", "cost contract.cost_bounds", "A search stays within its step bound.", TLSF)
 def search_bounded(c: "Checker") -> None:
-    cost = c.target.cost()
+    cost, request = c.target.cost(), c.request
     for name, bound in c.contract.cost_bounds.items():
-        if cost.get(name, 0) > (most := bound(c.request, c.shadow)):
+        if cost.get(name, 0) > (most := bound(request, c.shadow)):
             raise Broken("search-bounded", f"at most {most} {name}", f"{cost[name]}")
 
 @law("no-spurious-refusal", "refuse ?", "contract.must_serve", "What the contract says must be served is served.")
@@ -281,7 +281,7 @@ def must_refuse(c: "Checker") -> None:
 @law("free-then-alloc", "again ?", "contract.free_then_alloc", "What was freed can be had again at once.", TLSF)
 def free_then_alloc(c: "Checker") -> None:
     freed = c.freed
-    if freed.size == c.request.size and freed.align >= c.request.align:
+    if freed.size == c.request.size and c.request.align <= c.contract.granule and freed.cpu == c.cpu:
         c.met("free-then-alloc")
         if c.answer is None or isinstance(c.answer, Refusal):
             raise Broken("free-then-alloc", f"the {freed.size} bytes just freed", f"refused: {c.answer}")
@@ -343,13 +343,13 @@ def isolated(c: "Checker") -> None:
                 if other.group != block.group:
                     raise Broken("isolated", f"page {page} to one group", f"{c.show(block)} and {c.show(other)}")
 
-@law("space-determinism", "twins", "contract.space_deterministic", "A group's pages do not depend on others.", SROG)
+@law("space-determinism", "twins ?", "contract.space_deterministic", "A group's pages do not depend on others.", SROG)
 def space_determinism(c: "Checker") -> None:
     alone, together = c.twins
     if alone != together:
         raise Broken("space-determinism", f"{alone} pages, as when alone", f"{together}")
 
-@law("same-verdict", "twins", "", "Two implementations of one contract agree on what the contract fixes.")
+@law("same-verdict", "twins ?", "rival", "Two implementations of one contract agree on what the contract fixes.")
 def same_verdict(c: "Checker") -> None:
     for index, (one, two) in enumerate(zip(*c.twins, strict=False)):
         if one is not None and two is not None and one != two:

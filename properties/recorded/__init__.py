@@ -27,8 +27,9 @@ from . import ftrace, heaptrack, mtrace, placements
 from .lines import Lines, RecordingError, lines
 from .recording import Recorder, Recording
 
-__all__ = ["Recorder", "Recording", "RecordingError", "lines", "read_recording"]
+__all__ = ["OWN_FORMAT", "Recorder", "Recording", "RecordingError", "lines", "read_recording"]
 
+OWN_FORMAT = "heaplaw trace"
 HEAD = 64  # lines that are looked at to tell the format
 KNOWN = "heaptrack raw, ftrace text, mtrace, placements, heaplaw trace"
 
@@ -79,4 +80,4 @@ def _read_trace(path: str | os.PathLike[str], source: Lines) -> Recording:
     if not trace.operations:
         raise RecordingError(path, count, "no operation in this trace")
     freed = {operation.name for operation in trace.operations if operation.kind == Kind.FREE}
-    return Recording(trace, "heaplaw trace", lines=count, never_freed=len(born - freed))
+    return Recording(trace, OWN_FORMAT, lines=count, never_freed=len(born - freed))

@@ -412,7 +412,7 @@ def test_twin_laws(law):
     """A law about two runs rejects a pair that differs, and accepts one that does not."""
     target, pair = TWINS[law]
     checker = Checker(target())
-    assert LAWS[law] in checker.laws
+    assert LAWS[law] in checker.laws or LAWS[law].needs == ("rival",)
     checker.twins = pair
     with pytest.raises(Broken) as caught:
         LAWS[law].check(checker)
@@ -424,8 +424,8 @@ def test_twin_laws(law):
 @pytest.mark.parametrize("target", [Box, Shown, Filled, Fit, Sorted, Paged])
 def test_honest_targets_pass(target):
     """No law rejects an honest allocator, whatever it shows."""
-    operations = [a, b, Operation(Kind.ALLOC, 2, 30, 1), free_a, Operation(Kind.ALLOC, 3, 8), Operation(Kind.REALLOC, 1, 4)]
-    operations += [Operation(Kind.WRITE, 3), Operation(Kind.READ, 3), full, full, compact, compact, drain]
+    operations = [a, b, Operation(Kind.ALLOC, 2, 30, 1), free_a, Operation(Kind.ALLOC, 3, 8)]
+    operations += [Operation(Kind.REALLOC, 1, 4), Operation(Kind.WRITE, 3), Operation(Kind.READ, 3), full, full, compact, compact, drain]
     assert run(target, [*operations, Operation(Kind.DESTROY)]) is None
 
 

@@ -1,0 +1,45 @@
+"""Writes the tables of README.md from the code, between their markers; `python tests/render_readme.py`.
+
+A test holds the README against it, so neither the law table nor the target table can drift.
+"""
+
+import re
+from pathlib import Path
+
+from heaplaw.impls.registry import BUILT_IN
+from heaplaw.lawbook import LAWS
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def law_table() -> str:
+    """Id, sentence and needs of every law."""
+    rows = ["| law | what must hold | asked when it is shown or promised |", "|---|---|---|"]
+    for law in LAWS.values():
+        needs = " ".join(f"`{need.replace('contract.', '').replace('|', '` or `')}`" for need in law.needs)
+        rows.append(f"| `{law.id}` | {law.sentence} | {needs or 'always'} |")
+    return "\n".join(rows)
+
+
+def target_table() -> str:
+    """Built-in targets with their published revisions."""
+    rows = ["| target | what it is | published revisions |", "|---|---|---|"]
+    for name, known in BUILT_IN.items():
+        rows.append(f"| `{name}` | {known.summary} | {' '.join(f'`@{r}`' for r in known.revisions) or '-'} |")
+    return "\n".join(rows)
+
+
+def rendered(text: str) -> str:
+    """``text`` with both tables as they should be."""
+    for name, table in (("targets", target_table()), ("laws", law_table())):
+        text = re.sub(
+            rf"<!-- {name} -->.*?<!-- end -->",
+            lambda _, name=name, table=table: f"<!-- {name} -->\n{table}\n<!-- end -->",
+            text,
+            flags=re.S,
+        )
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(rendered(README.read_text()))
