@@ -81,12 +81,10 @@ def show_finding(console: Console, finding: Finding, again: str = "") -> None:
     """A counterexample: the law in words, the trace as heap strips, and ``again``, how to see it once more."""
     violation = finding.violation
     law = LAWS[violation.law]
-    console.print(f"\n[bold red]{escape(finding.target)} breaks {law.id}[/]: {escape(law.sentence)}", highlight=False)
-    console.print(f"  expected {escape(violation.expected)}\n  seen     {escape(violation.seen)}", highlight=False)
-    for line in strips(factory(finding.target), finding.trace.operations):
-        console.print("  " + escape(line), highlight=False, soft_wrap=True)
-    if again:
-        console.print(f"  {escape(again)}", highlight=False, soft_wrap=True)
+    lines = [f"\n[bold red]{escape(finding.target)} breaks {law.id}[/]: {escape(law.sentence)}"]
+    lines += [escape(f"  expected {violation.expected}"), escape(f"  seen     {violation.seen}")]
+    lines += [escape(f"  {line}") for line in strips(factory(finding.target), finding.trace.operations)]
+    console.print("\n".join([*lines, *([escape(f"  {again}")] if again else [])]), highlight=False, soft_wrap=True)
 
 
 def as_json(tallies: Sequence[Tally], *, seed: int | None, code: int, extra: dict[str, Any] | None = None) -> str:

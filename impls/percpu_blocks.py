@@ -55,9 +55,9 @@ class BlockHints:
 
     def fields(self) -> tuple[int, ...]:
         """All that varies, in one tuple."""
+        scan_start = self.scan_hint_start if self.scan_hint else 0  # dead without a hint
         return (
-            self.contig_hint, self.contig_hint_start, self.scan_hint, self.scan_hint_start,
-            self.left_free, self.right_free, self.first_free,
+            self.contig_hint, self.contig_hint_start, self.scan_hint, scan_start, self.left_free, self.right_free, self.first_free,
         )  # fmt: skip
 
     def set_fields(self, fields: tuple[int, ...]) -> None:
@@ -168,7 +168,7 @@ def _longer_scan(b: BlockHints, run: int, start: int) -> bool:
 
 
 def update_ordered(b: BlockHints, start: int, end: int) -> None:
-    """Repaired: as ``update_scanning``, but the two hints keep their intended relation."""
+    """Repaired: as ``update_scanning``, but no run before the largest exceeds a shorter scan hint."""
     run, contig, place = end - start, b.contig_hint, b.contig_hint_start
     if start < b.first_free:
         b.first_free = start
@@ -181,29 +181,30 @@ def update_ordered(b: BlockHints, start: int, end: int) -> None:
             b.scan_hint = 0
         elif contig > b.scan_hint:
             b.scan_hint, b.scan_hint_start = contig, place
-        elif start <= b.scan_hint_start:
+        elif start < b.scan_hint_start + b.scan_hint:
             b.scan_hint = 0
         b.contig_hint, b.contig_hint_start = run, start
     elif run == contig:
         if start != place:  # else the largest run itself is met again, as a hole in a search
             _meet_equal(b, start)
-    elif start < place and _longer_scan(b, run, start):
-        b.scan_hint, b.scan_hint_start = run, start
+    elif start < place and b.scan_hint and _longer_scan(b, run, start):
+        # a run that reaches into the largest cannot be skipped before it
+        b.scan_hint, b.scan_hint_start = (run, start) if end <= place else (0, start)
 
 
 def _meet_equal(b: BlockHints, start: int) -> None:
-    """Another run is as long as the largest: one of them leads, the later may be the scan hint."""
-    contig, place = b.contig_hint, b.contig_hint_start
+    """Another run is as long as the largest: the better aligned leads, the later may be the scan hint."""
+    contig, place, scan = b.contig_hint, b.contig_hint_start, b.scan_hint_start
     shorter = contig > b.scan_hint
     if better_aligned(start, place):
         b.contig_hint_start = start
-        if start <= b.scan_hint_start if shorter else start >= b.scan_hint_start:
+        if not (scan + b.scan_hint <= start < place if shorter else start < scan):
             b.scan_hint = 0
     elif start > place:
-        if shorter or start > b.scan_hint_start:
+        if shorter or start > scan:
             b.scan_hint, b.scan_hint_start = contig, start
-    elif shorter and start <= b.scan_hint_start:
-        b.scan_hint = 0  # an equal run before a shorter scan hint would be lost when it is promoted
+    elif shorter:
+        b.scan_hint = 0  # it would hide the equal run that now stands before it
 
 
 # ---- refresh: the bitmap of the block is read again, O(runs) --------------------------------

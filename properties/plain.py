@@ -25,11 +25,11 @@ from .verdict import Finding, Tally
 from .watchdog import watchdog
 
 NAME = "plain"
-_SEQUENCE_SECONDS = 5.0  # CPU time after which a run counts as hanging
+_SEQUENCE_SECONDS = 3.0  # CPU time after which a run counts as hanging
 _SAMPLE_STATES = 4  # every fourth operation's abstract state is counted
 _DENSE, _DENSE_SHARE = 8, 0.2  # some runs audit eight times as often: what is wrong may not stay wrong
 _TWIN_EVERY = 16  # every sixteenth run is made a second time, for `deterministic`
-_MOST_HANGS = 3  # a target that hangs more often is left alone; each costs its whole time limit
+_MOST_HANGS = 2  # a target that hangs more often is left alone; each costs its whole time limit
 
 
 def check(

@@ -46,8 +46,10 @@ def palette(largest: int, limits: tuple[int, ...], granule: int, header: int) ->
         sizes.add(int(step))
         step *= 2 ** (1 / 16)
     served = sorted(s for s in sizes if 0 <= s <= largest + max(granule, header, 1))
-    thin = -(-len(served) // _MOST_SIZES)
-    return (*served[::thin], *(h for h in HUGE if h > served[-1]))
+    core = {near for edge in (*edges, 1) for near in (edge - 1, edge, edge + 1)}.intersection(served)
+    spare = [s for s in served if s not in core]  # thinned out where there are many limits
+    thin = -(-len(spare) // max(1, _MOST_SIZES - len(core)))
+    return (*sorted(core.union(spare[:: max(1, thin)])), *(h for h in HUGE if h > served[-1]))
 
 
 class Codec:
@@ -115,17 +117,19 @@ class Codec:
             known = self.contract.maintenance
             return base | known.index(str(mode)) << 8 if mode in known else 0
         if kind == Kind.ON_CPU:
-            return base | int(mode) << 8
+            return base | int(mode) % self.contract.cpus << 8
         if kind == Kind.FAIL_PAGES:
-            return base | (min(size - 1, 7) | min(align, 3) << 3) << 8
+            return base | (min(max(size, 1) - 1, 7) | min(align, 3) << 3) << 8
         if kind == Kind.BAD_ALLOC:
+            if mode not in BAD_REQUESTS:
+                return 0
             low, high = self.selector(size), BAD_REQUESTS.index(str(mode))
             if mode == "huge":
                 low = min(range(len(self._huge)), key=lambda i: abs(self._huge[i] - size))
             elif mode == "align":
                 high += 3 * min(range(5), key=lambda i: abs(self._bad_aligns[i] - align))
             return base | high << 20 | (low if mode != "zero" else 0) << 8
-        if name not in names:
+        if name not in names or (kind == Kind.BAD_FREE and mode not in MISUSES):
             return 0
         index = names.index(name)
         if kind == Kind.REALLOC:

@@ -1,0 +1,117 @@
+"""The minimiser: smaller, the same law, and nothing left to remove."""
+
+import pytest
+from honest import Fit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heaplaw import Kind, Operation, run
+from heaplaw.impls.tlsf import Tlsf
+from heaplaw.properties.minimize import minimize, smallest
+
+
+def alloc(name, size, align=1, mode=0):
+    return Operation(Kind.ALLOC, name, size, align, mode)
+
+
+def free(name):
+    return Operation(Kind.FREE, name)
+
+
+class TestOnAnyPredicate:
+    def test_drops_all_chaff(self):
+        """What the predicate does not need is gone, wherever it stands."""
+        operations = [alloc(n, 100 + n) for n in range(200)]
+        best = minimize(operations, lambda ops: any(op.size >= 150 for op in ops))
+        assert best == [alloc(0, 150)]
+
+    def test_lowers_every_number(self):
+        """Sizes, alignments and flags go down to the least that will do."""
+        best = minimize([alloc(7, 999, 512, 5)], lambda ops: any(op.size > 40 and op.align > 3 for op in ops))
+        assert best == [alloc(0, 41, 4, 0)]
+
+    def test_pairs_go_together(self):
+        """Two operations that fail only together with both gone are dropped together."""
+        operations = [alloc(0, 1), alloc(1, 1), free(1), free(0)]
+        balanced = lambda ops: sum(op.kind == 1 for op in ops) == sum(op.kind == 2 for op in ops) > 0  # noqa: E731
+        assert len(minimize(operations, balanced)) == 2
+
+    def test_equal_sizes_go_down_together(self):
+        """Two requests that must be equal are lowered as one."""
+        best = minimize([alloc(0, 64), alloc(1, 64)], lambda ops: len(ops) == 2 and ops[0].size == ops[1].size > 0)
+        assert [op.size for op in best] == [1, 1]
+
+    def test_requests_are_merged(self):
+        """Two requests that only matter by their sum become one."""
+        best = minimize([alloc(0, 8), alloc(1, 16)], lambda ops: sum(op.size for op in ops) >= 24)
+        assert best == [alloc(0, 24)]
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 300)), min_size=1, max_size=30), st.integers(1, 400))
+    def test_idempotent(self, pairs, wanted):
+        """Minimising what was minimised changes nothing, and the predicate still holds."""
+        operations = [alloc(name, size) for name, size in pairs]
+        fails = lambda ops: sum(op.size for op in ops) >= wanted  # noqa: E731
+        if fails(operations):
+            best = minimize(operations, fails)
+            assert fails(best)
+            assert minimize(best, fails) == best
+
+
+class OffByOne(Fit):
+    """Serves a large request where the second object lives, once there are three."""
+
+    def alloc(self, size, align=1, *, ctx=None):
+        if len(self.sizes) < 3 or size < 20:
+            return super().alloc(size, align)
+        start = sorted(self.sizes)[1]
+        self.sizes[start] = size
+        return start
+
+
+class TestOnALaw:
+    def test_known_shortest(self):
+        """Three objects and the bad request: four operations, from a run of sixty."""
+        operations = [alloc(n, 1 + n % 7) for n in range(50)] + [free(n) for n in range(3, 50)] + [alloc(60, 33)]
+        found = run(OffByOne, operations)
+        best = smallest(OffByOne, found)
+        assert best.law == found.law == "disjoint"
+        assert [op.kind for op in best.trace.operations] == [1, 1, 1, 1]
+        assert [op.size for op in best.trace.operations] == [1, 1, 1, 20]
+
+    def test_the_same_law_stays_broken(self):
+        """A trace that could be cut to break another law is not."""
+        operations = [alloc(0, 50), Operation(Kind.REALLOC, 0, 1 << 33), alloc(1, (1 << 64) - 1)]
+        build = lambda: Tlsf(rev="conte-3.1")  # noqa: E731
+        found = run(build, operations)
+        best = smallest(build, found)
+        assert best.law == found.law
+        assert len(best.trace.operations) == 2
+
+    def test_what_does_not_recur_is_left_alone(self):
+        """A violation that the operations do not show again comes back as it was."""
+        found = run(OffByOne, [alloc(n, 1) for n in range(3)] + [alloc(3, 40)])
+        assert smallest(Fit, found) is found
+
+
+@pytest.mark.parametrize("size", [30, 2000])
+def test_hanging_targets_can_be_minimised(size):
+    """A hang is minimised too, in a bounded number of tries."""
+
+    class Loops(Fit):
+        def free(self, handle):
+            while self.sizes[handle] >= 20:
+                pass
+            super().free(handle)
+
+    operations = [alloc(n, 4) for n in range(5)] + [alloc(9, 21), free(9)]
+    found = run_watched(Loops, operations)
+    assert found.law == "returns"
+    best = smallest(Loops, found)
+    assert [op.kind for op in best.trace.operations] == [1, 2]
+
+
+def run_watched(build, operations):
+    from heaplaw.properties.minimize import first_break
+
+    return first_break(build, operations, ())
