@@ -57,7 +57,8 @@ class BlockHints:
         """All that varies, in one tuple."""
         scan_start = self.scan_hint_start if self.scan_hint else 0  # dead without a hint
         return (
-            self.contig_hint, self.contig_hint_start, self.scan_hint, scan_start, self.left_free, self.right_free, self.first_free,
+            self.contig_hint, self.contig_hint_start, self.scan_hint, scan_start,
+            self.left_free, self.right_free, self.first_free,
         )  # fmt: skip
 
     def set_fields(self, fields: tuple[int, ...]) -> None:

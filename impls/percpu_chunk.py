@@ -51,6 +51,15 @@ from .percpu_blocks import (
 _NO_FRAME = -1
 
 
+class Steps:
+    """What calls cost: bits looked at, descriptors met, chunks searched."""
+
+    __slots__ = ("bits", "blocks", "chunks")
+
+    def __init__(self) -> None:
+        self.bits = self.blocks = self.chunks = 0
+
+
 class Chunk:
     """6.12 as shipped.  ``nr_blocks`` blocks of ``block_bits`` bits (a power of two) each."""
 
@@ -58,12 +67,11 @@ class Chunk:
     refresh: Callable[..., None] = staticmethod(refresh_forward)
 
     __slots__ = (
-        "bits_scanned", "block_bits", "blocks", "blocks_visited", "bounds", "frames", "free_bits", "isolated",
-        "listed", "mask", "memory", "nr_bits", "nr_blocks", "nr_empty", "number", "populated", "shift", "used",
-        "whole",
+        "block_bits", "blocks", "bounds", "frames", "free_bits", "isolated", "listed", "mask", "memory",
+        "nr_bits", "nr_blocks", "nr_empty", "number", "populated", "shift", "steps", "used", "whole",
     )  # fmt: skip
 
-    def __init__(self, number: int, nr_blocks: int, block_bits: int) -> None:
+    def __init__(self, number: int, nr_blocks: int, block_bits: int, steps: Steps | None = None) -> None:
         self.number, self.nr_blocks, self.block_bits = number, nr_blocks, block_bits
         self.shift, self.mask = block_bits.bit_length() - 1, block_bits - 1
         self.nr_bits = self.free_bits = nr_blocks * block_bits
@@ -77,7 +85,7 @@ class Chunk:
         self.listed = 0  # the slot it stands on
         self.isolated = False  # given over to depopulation
         self.memory: bytearray | None = None  # contents; made when first written
-        self.bits_scanned = self.blocks_visited = 0  # cost, for whoever resets it
+        self.steps = steps or Steps()  # shared by the chunks of an allocator, which resets it
 
     # ---- search ------------------------------------------------------------------------
 
@@ -118,7 +126,7 @@ class Chunk:
         start, run, within = at, 0, at & self.mask
         for index in range(at >> shift, self.nr_blocks):
             block = self.blocks[index]
-            self.blocks_visited += 1
+            self.steps.blocks += 1
             if run:  # carried in from the blocks before
                 run += block.left_free
                 if run >= bits:
@@ -182,12 +190,12 @@ class Chunk:
             rest = window >> (at - start)
             at = (at + (~rest & (rest + 1)).bit_length() + align - 2) & -align
             if at + bits > end:
-                self.bits_scanned += end - start
+                self.steps.bits += end - start
                 return -1, 0, 0
             rest = window >> (at - start)
             run = (rest & -rest).bit_length() - 1
             if run < 0 or run >= bits:
-                self.bits_scanned += at + bits - start
+                self.steps.bits += at + bits - start
                 return at, hole, hole_bits
             if run > hole_bits or (run == hole_bits and run and self.better_hole(at, hole)):
                 hole, hole_bits = at, run
@@ -235,7 +243,7 @@ class Chunk:
         first, last = at >> shift, (end - 1) >> shift
         low, high = at & mask, ((end - 1) & mask) + 1  # in the first block, in the last
         block, used = self.blocks[first], self.used[first]
-        emptied = block.contig_hint == size
+        emptied = int(block.contig_hint == size)
         if low == block.first_free:
             block.first_free = next_zero(used, low + bits, size)
         scan, contig = block.scan_hint_start, block.contig_hint_start
@@ -263,7 +271,7 @@ class Chunk:
     def hint_alloc_last(self, index: int, high: int) -> int:
         """An area that began in an earlier block ends at ``high`` in this one; 1 if it was empty."""
         block, size = self.blocks[index], self.block_bits
-        emptied = block.contig_hint == size
+        emptied = int(block.contig_hint == size)
         block.first_free = next_zero(self.used[index], high, size)
         if high == size:
             block.set_full()
@@ -321,15 +329,15 @@ class Chunk:
             start = block.contig_hint_start
         else:
             start = run_start(self.used[first], low)
-            self.bits_scanned += low - start + 1
+            self.steps.bits += low - start + 1
         if high == end_block.contig_hint_start:
             end = high + end_block.contig_hint
         else:
             end = next_set(self.used[last], high, size)
-            self.bits_scanned += end - high + 1
+            self.steps.bits += end - high + 1
         if first == last:
             self.update(block, start, end)
-            emptied = end - start == size
+            emptied = int(end - start == size)
         else:
             self.update(block, start, size)
             self.update(end_block, 0, end)
@@ -350,7 +358,7 @@ class Chunk:
 
     def refresh_block(self, index: int) -> None:
         """Rescan a block's bitmap for its hints.  O(block)."""
-        self.bits_scanned += self.block_bits
+        self.steps.bits += self.block_bits
         self.refresh(self.blocks[index], self.used[index], self.update)
 
     def refresh_chunk(self, full: bool) -> None:
@@ -374,7 +382,7 @@ class Chunk:
         start = run = 0
         while index < self.nr_blocks:
             block = blocks[index]
-            self.blocks_visited += 1
+            self.steps.blocks += 1
             if run:
                 run += block.left_free
                 if block.left_free == size:
@@ -441,6 +449,10 @@ class Chunk:
             carry = used >> (size - 1)
         return [word & ((1 << size) - 1) for word in kept]
 
+    def areas(self) -> int:
+        """How many areas are live.  O(blocks)."""
+        return sum([(used & bounds).bit_count() for used, bounds in zip(self.used, self.bounds, strict=False)])
+
     def area_starts(self) -> Iterator[int]:
         """First bits of all live areas: boundaries under a set bit.  O(areas)."""
         for index, (used, bounds) in enumerate(zip(self.used, self.bounds, strict=False)):
@@ -451,17 +463,17 @@ class Chunk:
                 starts ^= low
 
     def snapshot(self) -> tuple[Any, ...]:
-        """Everything that decides what happens next, contents apart; hashable."""
+        """Everything that decides what happens next, contents and page numbers apart; hashable."""
         return (
             self.number, tuple(self.used), tuple(self.live_bounds()), self.whole.fields(),
-            tuple([block.fields() for block in self.blocks]), self.populated, tuple(self.frames),
+            tuple([block.fields() for block in self.blocks]), self.populated,
             self.nr_empty, self.listed, self.isolated, self.free_bits,
         )  # fmt: skip
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Return to a state of ``snapshot``."""
-        self.number, used, bounds, whole, blocks, self.populated, frames, *rest = state
-        self.used, self.bounds, self.frames = list(used), list(bounds), list(frames)
+        self.number, used, bounds, whole, blocks, self.populated, *rest = state
+        self.used, self.bounds = list(used), list(bounds)
         self.nr_empty, self.listed, self.isolated, self.free_bits = rest
         self.whole.set_fields(whole)
         for block, fields in zip(self.blocks, blocks, strict=True):
@@ -611,7 +623,7 @@ class Chunk2017(Chunk414):
         start = run = 0
         for index in range(at >> shift, self.nr_blocks):
             block = self.blocks[index]
-            self.blocks_visited += 1
+            self.steps.blocks += 1
             if run:
                 run += block.left_free
                 if block.left_free == size:

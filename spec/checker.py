@@ -18,7 +18,7 @@ disjoint
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,7 @@ _METHODS = (
     "counters", "metadata", "cost", "maintain", "link", "map", "unmap", "destroy", "source",
 )  # fmt: skip
 _HEAP_LINES = 24  # of each kind, in a violation's picture of the heap
+_MOST_SELECTIONS = 256
 _SHORT = 1000  # operations; a trace up to this long is audited from its start when it is run again
 _SMALL_HEAP = 64  # operations' worth of allowance to start with
 _SERVE_ALLOWANCE = 4  # extents that an operation pays for, towards predicates that walk the heap
@@ -64,7 +65,7 @@ class Violation:
     sound_until: int = -1  # operation of the last audit that found nothing
 
 
-def missing(law: Law, shows: set[str], contract: Contract) -> str | None:
+def missing(law: Law, shows: Set[str], contract: Contract) -> str | None:
     """Why a law cannot be asked of this target; None if it can."""
     page_based = contract.spaces == "pages" and "source" in shows
     known = {
@@ -92,6 +93,25 @@ def _promised(contract: Contract, name: str) -> bool:
     return value is not None and (bool(value) or type(value) is int)
 
 
+Checks = dict[str, list[Callable[["Checker"], None]]]
+_selected: dict[tuple[frozenset[str], int, frozenset[str]], tuple[list[Law], Checks, Contract]] = {}
+
+
+def _select(shows: frozenset[str], contract: Contract, muted: frozenset[str]) -> tuple[list[Law], Checks]:
+    """The laws that apply, and their checks by moment; remembered, since most targets share a contract."""
+    key = (shows, id(contract), muted)
+    if key not in _selected:
+        if len(_selected) > _MOST_SELECTIONS:
+            _selected.clear()
+        laws = [law for law in LAWS.values() if law.id not in muted and missing(law, shows, contract) is None]
+        at: Checks = {when: [] for law in LAWS.values() for when in law.when}
+        for law in laws:
+            for when in law.when:
+                at[when].append(law.check)
+        _selected[key] = (laws, at, contract)  # holding the contract keeps its id from being used again
+    return _selected[key][:2]
+
+
 class Checker:
     """One run over one fresh target.  ``step`` raises Broken when a law does not hold."""
 
@@ -106,12 +126,8 @@ class Checker:
         self.page_size = self.source.page_size if self.source is not None else 4096
         self.shadow = Shadow()
         self.by_handle: dict[Any, Block] | None = {} if self.contract.handles == "opaque" else None
-        muted = set(mute)
-        self.laws = [
-            law for law in LAWS.values() if law.id not in muted and missing(law, self.shows, self.contract) is None
-        ]
-        moments = {when for law in LAWS.values() for when in law.when}
-        self._at = {when: [law.check for law in self.laws if when in law.when] for when in moments}
+        muted = frozenset(mute)
+        self.laws, self._at = _select(frozenset(self.shows), self.contract, muted)
         self._bind()
         self._every, self._density = audit_every, density
         self._returns = "returns" not in muted

@@ -65,6 +65,7 @@ class Trace:
         """Read a trace file's text.  Raises TraceError with the line's number."""
         lines = text.splitlines() if isinstance(text, str) else text
         trace = cls()
+        born: set[int] = set()
         number = 0
         for number, raw in enumerate(lines, 1):
             line = raw.split("#", 1)[0].strip()
@@ -72,12 +73,12 @@ class Trace:
                 if line != MAGIC:
                     raise TraceError(1, f"expected {MAGIC!r}, found {raw.strip()[:40]!r}")
             elif line:
-                trace._take(number, line)
+                trace._take(number, line, born)
         if not number:
             raise TraceError(1, f"the file is empty; expected {MAGIC!r}")
         return trace
 
-    def _take(self, number: int, line: str) -> None:
+    def _take(self, number: int, line: str, born: set[int]) -> None:
         words = line.split()
         if words[0].isdecimal():
             words = words[1:]
@@ -86,10 +87,14 @@ class Trace:
             return
         answer: int | None = None
         try:
-            if "->" in words[:-1]:
+            if words[-2:-1] == ["->"]:
                 answer = int(words[-1], 0)
-                words = words[: words.index("->")]
+                words = words[:-2]
             operation = _read(words)
+            if operation.kind == Kind.ALLOC:
+                if operation.name in born:
+                    raise ValueError(f"{birth_name(operation.name)} is requested a second time")
+                born.add(operation.name)
         except (ValueError, IndexError) as problem:
             reason = str(problem) if isinstance(problem, ValueError) else "something is missing"
             raise TraceError(number, f"{reason} in {line!r}") from None

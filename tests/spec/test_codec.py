@@ -1,6 +1,7 @@
 """Every integer is an operation, and every operation has an integer near it."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -31,6 +32,7 @@ CONTRACTS = {
     "crowded": Contract(arena=1 << 16, granule=16, header=8, limits=tuple(range(100, 50_000, 97))),
 }
 CODECS = {name: Codec(contract) for name, contract in CONTRACTS.items()}
+ON_OBJECTS = {Kind.FREE, Kind.REALLOC, Kind.WRITE, Kind.READ, Kind.MAP, Kind.UNMAP, Kind.LINK, Kind.BAD_FREE}
 QUICK = settings(max_examples=150, deadline=None, database=None)
 codecs = st.sampled_from(list(CODECS.values()))
 codes = st.integers(0, (1 << 32) - 1)
@@ -84,7 +86,7 @@ class TestDecode:
             assert (name, size in codec.sizes, align in codec.aligns) == (birth, True, True)
             assert 0 <= mode >> 1 <= contract.groups
             assert contract.contextual or mode == 0
-        elif kind in (Kind.FREE, Kind.REALLOC, Kind.WRITE, Kind.READ, Kind.MAP, Kind.UNMAP, Kind.LINK, Kind.BAD_FREE):
+        elif kind in ON_OBJECTS:
             assert name in names
             assert kind != Kind.LINK or size in names
             assert kind != Kind.REALLOC or size in codec.sizes
@@ -122,7 +124,7 @@ class TestDecode:
         """With nothing live, no operation names an object but a new one."""
         op = CODECS["contextual"].decode(code, [], 0)
         assert op[1] == 0
-        assert op[0] not in (Kind.FREE, Kind.REALLOC, Kind.WRITE, Kind.READ, Kind.MAP, Kind.UNMAP, Kind.LINK, Kind.BAD_FREE)
+        assert op[0] not in ON_OBJECTS
 
     def test_only_the_low_32_bits_count(self):
         """An integer beyond 32 bits means what its low 32 bits mean."""
@@ -192,7 +194,7 @@ class TestSizes:
     def test_ascending(self, name):
         """The palette rises strictly, so that no selector is wasted on a repetition."""
         sizes = CODECS[name].sizes
-        assert all(low < high for low, high in zip(sizes, sizes[1:], strict=False))
+        assert all(low < high for low, high in pairwise(sizes))
 
     def test_granules_and_headers(self):
         """Sizes one granule or one header from a limit are in the palette."""
@@ -204,7 +206,7 @@ class TestSizes:
     def test_no_gap_in_the_tail(self):
         """Between 64 bytes and the maximum no size of the palette exceeds the one before by more than a fifteenth."""
         sizes = [size for size in palette(1 << 20, (), 1, 0) if 64 <= size <= 1 << 20]
-        assert all(high <= low * 16 / 15 for low, high in zip(sizes, sizes[1:], strict=False))
+        assert all(high <= low * 16 / 15 for low, high in pairwise(sizes))
 
     @given(codec=codecs, size=st.integers(0, 1 << 65))
     @QUICK
