@@ -26,6 +26,7 @@ from heaplaw.trace import Trace
 from . import report
 
 _STOPPED = 130
+_PIPE_WIDTH = 120
 _DEFAULT_OPERATIONS = 200_000
 _DEFAULT_TIME = "55s"
 
@@ -94,7 +95,7 @@ def list_command(json_path: Path | None, laws: bool) -> None:
     \b
     Example: heaplaw list --laws
     """
-    console = Console()
+    console = _console()
     if json_path is not None:
         json_path.write_text(report.listing())
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -149,7 +150,7 @@ def check(
             factory(variant)
     if save is not None:
         _make_folder(save)
-    console = Console()
+    console = _console()
     console.print(f"seed {seed}", highlight=False)
     work = shards.cut(names, engine, ops, seed, only)
     with _bar("checking", sum(shard.operations for shard in work)) as progress:
@@ -211,8 +212,13 @@ def replay_command(
     return code
 
 
+def _console() -> Console:
+    """Standard output; wide enough for every table where it is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
 def _show_replay(recording: Recording, tally: Tally, figures: Figures, verbose: bool, code: int) -> None:
-    console = Console()
+    console = _console()
     for finding in tally.findings:
         report.show_finding(console, finding)
     if recording.format != OWN_FORMAT:
@@ -267,7 +273,8 @@ def _make_folder(folder: Path) -> None:
 
 def _save(folder: Path, finding: Finding) -> Path:
     """Write a finding's trace file under a telling name."""
-    plain = "".join(letter if letter.isalnum() or letter in "-.@" else "_" for letter in finding.target)
+    name = finding.target.split(",")[0]
+    plain = "".join(letter if letter.isalnum() or letter in "-.@" else "_" for letter in name)
     path = folder / f"{plain}-{finding.violation.law}.trace"
     path.write_text(str(finding.trace))
     return path

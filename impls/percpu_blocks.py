@@ -214,8 +214,7 @@ def _meet_equal(b: BlockHints, start: int) -> None:
 def refresh_whole(b: BlockHints, used: int, update: Update) -> None:
     """2017-07 and 4.14: forget all hints, rescan from the first free bit."""
     b.contig_hint = b.left_free = b.right_free = 0
-    for start, end in free_runs(used, b.first_free, b.nr_bits):
-        update(b, start, end)
+    rescan(b, used, b.first_free, update)
 
 
 def refresh_forward(b: BlockHints, used: int, update: Update) -> None:
@@ -226,16 +225,47 @@ def refresh_forward(b: BlockHints, used: int, update: Update) -> None:
     """
     start = promote_scan_hint(b)
     b.right_free = 0
-    for start, end in free_runs(used, start, b.nr_bits):  # noqa: B020 (the first value is the start)
-        update(b, start, end)
+    rescan(b, used, start, update)
 
 
 def refresh_repaired(b: BlockHints, used: int, update: Update) -> None:
     """Repaired: as ``refresh_forward``, but a promoted run that ends the block is its right run."""
     start = promote_scan_hint(b)
     b.right_free = b.contig_hint if b.contig_hint and start == b.nr_bits else 0
-    for start, end in free_runs(used, start, b.nr_bits):  # noqa: B020
+    rescan(b, used, start, update)
+
+
+def rescan(b: BlockHints, used: int, at: int, update: Update) -> None:
+    """Update with the free runs from ``at`` on, in ascending order.
+
+    Left out are runs shorter than the hint, which behind it change nothing: first the starts
+    of runs that are long enough are sifted out, anew whenever the hint has grown.
+    """
+    bits = b.nr_bits
+    free = ~used & (1 << bits) - (1 << at) if at < bits else 0
+    last = free.bit_length()
+    starts, sifted = free, 1
+    while starts:
+        start = (starts & -starts).bit_length() - 1
+        rest = used >> start
+        end = start + (rest & -rest).bit_length() - 1 if rest else bits
         update(b, start, end)
+        starts = starts >> end << end
+        if b.contig_hint > sifted:
+            sifted = b.contig_hint
+            starts = run_starts(free >> end << end, sifted)
+    if last == bits and b.right_free == 0:
+        update(b, max(run_start(used, bits), at), bits)
+
+
+def run_starts(free: int, length: int) -> int:
+    """Which bits of ``free`` begin ``length`` set bits.  O(log length * bits/64)."""
+    have = 1
+    while have < length:
+        step = min(have, length - have)
+        free &= free >> step
+        have += step
+    return free
 
 
 def promote_scan_hint(b: BlockHints) -> int:

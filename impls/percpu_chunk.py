@@ -178,28 +178,29 @@ class Chunk:
 
     def zero_area(self, start: int, end: int, bits: int, align: int) -> tuple[int, int, int]:
         """(position or -1, longest run skipped for being too short, its length).  O(end - start)."""
-        shift = self.shift
-        index, gathered = start >> shift, self.block_bits - (start & self.mask)
-        window = self.used[index] >> (start & self.mask)
+        index, low = start >> self.shift, start & self.mask
+        window, gathered = self.used[index] >> low, self.block_bits - low
         while start + gathered < end:
             index += 1
             window |= self.used[index] << gathered
             gathered += self.block_bits
         at, hole, hole_bits = start, 0, 0
-        while True:
-            rest = window >> (at - start)
-            at = (at + (~rest & (rest + 1)).bit_length() + align - 2) & -align
+        while True:  # the window begins at bit `at`
+            skip = (~window & (window + 1)).bit_length() - 1
+            skip += -(at + skip) & (align - 1)
+            at += skip
             if at + bits > end:
                 self.steps.bits += end - start
                 return -1, 0, 0
-            rest = window >> (at - start)
-            run = (rest & -rest).bit_length() - 1
+            window >>= skip
+            run = (window & -window).bit_length() - 1
             if run < 0 or run >= bits:
                 self.steps.bits += at + bits - start
                 return at, hole, hole_bits
             if run > hole_bits or (run == hole_bits and run and self.better_hole(at, hole)):
                 hole, hole_bits = at, run
             at += run + 1
+            window >>= run + 1
 
     @staticmethod
     def better_hole(at: int, hole: int) -> bool:

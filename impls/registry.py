@@ -42,7 +42,8 @@ BUILT_IN: dict[str, BuiltIn] = {
     ),
     "percpu-bitmap": BuiltIn(
         "heaplaw.impls.percpu_bitmap", "PercpuBitmap", "Linux per-CPU bitmap allocator", ("2017-07", "4.14", "6.12"),
-        ("unit=1024,block=256,chunks=1", "unit=768,block=256,chunks=2", "unit=32768,block=4096,chunks=2"),
+        ("unit=96,block=32,chunks=1", "unit=256,block=64,chunks=2", "unit=1024,block=256,chunks=1",
+         "unit=32768,block=4096,chunks=2"),
         ("unit", 1), ("unit", "block", "chunks"),
     ),
     "buddy": BuiltIn(

@@ -102,11 +102,19 @@ def _merge(best: Operations, fails: Predicate) -> Operations:
         return best
     for i, j in combinations([index for index, op in enumerate(best) if op.kind == Kind.ALLOC], 2):
         one, two = best[i], best[j]
-        whole = one._replace(size=one.size + two.size, align=max(one.align, two.align))
-        shorter = [op for op in [*best[:i], whole, *best[i + 1 :]] if op.name != two.name or op.kind in _NAMELESS]
-        if fails(shorter):
-            return _merge(shorter, fails)
+        for size in dict.fromkeys(_sums(one.size, two.size)):
+            whole = one._replace(size=size, align=max(one.align, two.align))
+            shorter = [op for op in [*best[:i], whole, *best[i + 1 :]] if op.name != two.name or op.kind in _NAMELESS]
+            if fails(shorter):
+                return _merge(shorter, fails)
     return best
+
+
+def _sums(one: int, two: int) -> Iterator[int]:
+    """What two blocks may have taken together: as asked, rounded to granules, with a header between."""
+    yield one + two
+    for granule, header in ((4, 0), (8, 8)):
+        yield -(-one // granule) * granule + header + -(-two // granule) * granule
 
 
 def _lower(best: Operations, fails: Predicate) -> Operations:

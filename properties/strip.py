@@ -45,14 +45,21 @@ def strips(build: Callable[[], Any], operations: Sequence[Operation], width: int
 def _strip(objects: Any, space: int, span: int, width: int) -> str:
     cells = ["."] * min(width, max(1, span))
     scale = max(1, span) / len(cells)
-    for name, pieces in objects:
-        for where, start, length in pieces:
-            if where != space or length <= 0:
-                continue
-            low, high = int(start / scale), max(int(start / scale) + 1, round((start + length) / scale))
-            for cell in range(max(0, low), min(high, len(cells))):
-                exact = scale <= 1 or high - low > 1
-                cells[cell] = name[-1].upper() if cells[cell] == "." or not exact else "#"
+
+    def paint(start: int, end: int, letter: str) -> None:
+        low, high = int(start / scale), max(int(start / scale) + 1, round(end / scale))
+        for cell in range(max(0, low), min(high, len(cells))):
+            cells[cell] = letter
+
+    pieces = [(s, at, n, name[-1].upper()) for name, extents in objects for s, at, n in extents]
+    here = sorted((at, at + n, letter) for s, at, n, letter in pieces if s == space and n > 0)
+    for start, end, letter in here:
+        paint(start, end, letter)
+    reach = 0
+    for start, end, _ in here:  # last, so that an overlap of one byte is seen
+        if start < reach:
+            paint(start, min(end, reach), "#")
+        reach = max(reach, end)
     return "".join(cells)
 
 

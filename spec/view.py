@@ -63,11 +63,13 @@ class View:
 
     def live_bits(self, space: int, start: int, unit: int, units: int) -> int:
         """The allocation bitmap that the shadow heap calls for."""
-        digits, at = [], start
+        digits, at = [], 0
         for low, high in self._c.shadow.gaps(space, start, start + unit * units):
-            digits += ["1" * ((low - at) // unit), "0" * ((high - low) // unit)]
-            at = high
-        digits.append("1" * ((start + unit * units - at) // unit))
+            first, end = -(-(low - start) // unit), (high - start) // unit  # a unit is live if a byte of it is
+            if first < end:
+                digits += ["1" * (first - at), "0" * (end - first)]
+                at = end
+        digits.append("1" * (units - at))
         return int("".join(reversed(digits)) or "0", 2)
 
     def truth(self, hint: Hint) -> int:

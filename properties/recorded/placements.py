@@ -75,7 +75,8 @@ def read(path: str | os.PathLike[str], source: Lines | None = None) -> Recording
             wanted = "'alloc SIZE ALIGN OFFSET' or 'free OFFSET'"
             raise RecordingError(path, number, f"expected {wanted}, found {line[:60]!r}")
     ordered = {key: header[key] for key in _GEOMETRY if key in header}
-    return recorder.finish(path, "placements", number, origin=title, header={**ordered, "chunks": "1", "answers": "offset"})
+    ordered |= {"chunks": "1", "answers": "offset"}
+    return recorder.finish(path, "placements", number, origin=title, header=ordered)
 
 
 def _geometry(comment: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from heaplaw import Contract, Kind, Operation
 from heaplaw.codec import BAD_REQUESTS, FIRST_BYTE, HUGE, KINDS, MISUSES, Codec, palette
-from heaplaw.operations import ATOMIC, birth_name, birth_number
+from heaplaw.operations import ATOMIC
 
 PAGES = Contract(
     handles="opaque", spaces="pages", max_size=4096, limits=tuple(range(32, 4097, 16)), granule=8,
@@ -295,22 +295,3 @@ class TestEncode:
         codec = CODECS["contextual"]
         asked = {codec.decode(code_of(Kind.BAD_ALLOC, 1 << 12 | low), [], 0)[2] for low in range(64)}
         assert asked == {codec.contract.largest + 1, *HUGE}
-
-
-class TestNames:
-    @given(st.integers(0, 1 << 40))
-    @QUICK
-    def test_round_trip(self, birth):
-        """A birth number's name leads back to it."""
-        assert birth_number(birth_name(birth)) == birth
-
-    def test_sequence(self):
-        """Names run a to z, then aa; longer names are later."""
-        assert [birth_name(n) for n in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]
-
-    @pytest.mark.parametrize("name", ["", "A", "a1", "7", "ä", "a b"])
-    def test_no_name(self, name):
-        """Anything but lower-case letters is no name, and the message shows what was found."""
-        with pytest.raises(ValueError, match="is not an object's name") as caught:
-            birth_number(name)
-        assert repr(name) in str(caught.value)
