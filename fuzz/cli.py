@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from heaplaw.operations import Kind, Operation
 from heaplaw.properties import shards
 from heaplaw.properties.recorded import OWN_FORMAT, Recording, RecordingError, read_recording
 from heaplaw.properties.replay import Figures, replay, room
-from heaplaw.properties.verdict import INTERNAL, PASSED, USAGE, Finding, Tally, exit_code
+from heaplaw.properties.verdict import INCONCLUSIVE, INTERNAL, PASSED, USAGE, Finding, Tally, exit_code
 from heaplaw.trace import Trace
 
 from . import report
@@ -307,6 +308,8 @@ def main() -> None:
         code = _complain(problem.format_message(), problem.exit_code)
     except (TargetError, RecordingError) as problem:
         code = _complain(str(problem), USAGE)
+    except BrokenProcessPool:
+        code = _complain("a worker process died: out of memory, or the target crashed it; try --jobs 1", INCONCLUSIVE)
     except OSError as problem:
         code = _complain(f"{problem.filename or ''}: {problem.strerror or problem}".lstrip(": "), USAGE)
     except KeyboardInterrupt:

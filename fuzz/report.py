@@ -197,6 +197,7 @@ def figures(seen: Figures) -> dict[str, Any]:
     return {
         "requests": seen.requests,
         "served": seen.served,
+        "refused": seen.refused,
         "peak_objects": seen.peak_objects,
         "peak_requested": seen.peak_requested,
         "peak_live": seen.peak_live,
@@ -239,7 +240,8 @@ def replay_lines(seen: Recording, tally: Tally, measured: Figures) -> list[str]:
     lines.append(f"target {tally.target}")
     lines.append(f"  {tally.operations:,} operations checked, {measured.rate:,.0f} a second")
     served = f"{measured.served:,} of {measured.requests:,} requests served"
-    lines.append(f"  {served}, at most {measured.peak_objects:,} live")
+    refused = "".join(f"; {count:,} refused: {why}" for why, count in sorted(measured.refused.items()))
+    lines.append(f"  {served}{refused}; at most {measured.peak_objects:,} live")
     lines.append(f"  live peak {measured.peak_requested:,} bytes asked for, {measured.peak_live:,} with slack")
     lines.append(f"  footprint {measured.footprint:,} bytes")
     lines.append(f"  fragmentation: internal {measured.internal:.1%}, external {measured.external:.1%}")

@@ -332,8 +332,10 @@ class PercpuBitmap:
     def _should_reclaim(self, chunk: Chunk) -> bool:
         if chunk.isolated:
             return chunk.nr_empty > 0
+        if chunk.free_bits == chunk.nr_bits or not chunk.nr_empty:
+            return False  # a free chunk is destroyed or kept whole
         others = self._empty_pages() - chunk.nr_empty
-        return others > EMPTY_POP_PAGES_HIGH and chunk.nr_empty >= chunk.nr_blocks // 4 and chunk.nr_empty > 0
+        return others > EMPTY_POP_PAGES_HIGH and chunk.nr_empty >= chunk.nr_blocks // 4
 
     def _depopulate(self, chunk: Chunk) -> tuple[int, bool]:
         """Take empty pages from the end of a chunk; how many, and whether others had enough."""
@@ -595,7 +597,7 @@ def _must_serve(
         return False
     if not 0 < align <= block or not is_power_of_two(align):
         return False
-    if source is not None and not source.can_give((size + 2 * block - 2 * MIN_ALLOC_SIZE) // block):
+    if source is not None and not _pages_can_be_had(size, block, chunks * unit // block, source):
         return False
     spaces = shadow.spaces()
     if len(spaces) < chunks:
@@ -608,6 +610,14 @@ def _must_serve(
         for space in spaces
         for low, high in shadow.gaps(space, 0, unit)
     )
+
+
+def _pages_can_be_had(size: int, block: int, most: int, source: PageSource) -> bool:
+    """Would the pages be given that an area of ``size`` bytes may touch, of ``most`` behind all chunks?"""
+    touched = (size + 2 * block - 2 * MIN_ALLOC_SIZE) // block
+    if source.total >= most:  # what chunks lack is still in the source
+        touched = min(touched, source.total - source.held)
+    return source.can_give(touched)
 
 
 def _inside_block(low: int, high: int, block: int) -> int:

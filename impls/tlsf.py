@@ -18,11 +18,16 @@ The default is the algorithm repaired:
   had again at once (published: split at the request, and then filed one list too low);
 - sizes are limited before they are aligned, so that none wraps (published: a request just
   below the word's maximum is served the smallest block);
-- resizing to more than the maximum is refused (published: it shrinks the block to nothing).
+- resizing to more than the maximum is refused (published: it shrinks the block to nothing);
+- a resize that moves a block keeps the alignment that was asked for, or is refused
+  (published: it moves to any word).  Conte's layout has no room to remember an alignment,
+  and an address alone does not tell one that was asked for from luck; so a table beside
+  the lists has an entry for each live block of more than word alignment, and only those.
 
-``rev="conte-3.1"`` is the published revision with these three, which were reported to the
-project in public.  Left out: adding and removing pools after the start, and the integrity
-walkers.  Resizing does not keep an alignment above the word's, in either revision.
+``rev="conte-3.1"`` is the published revision with these four, which were reported to the
+project in public.  Left out: adding and removing pools after the start, the integrity
+walkers, and two special cases of resizing: no block (an allocation) and size 0 (a free,
+whose answer could not be told from a refusal).
 
 >>> heap = Tlsf(arena=1024)
 >>> a, b = heap.alloc(24), heap.alloc(100, 64)
@@ -40,47 +45,55 @@ from heaplaw.pages import PageSource
 from heaplaw.protocol import Context, FreeRegion, ListBit, Listed, Refusal
 from heaplaw.shadow import Shadow
 
-from .bits import align_up, is_power_of_two
-from .tlsf_mapping import Geometry, geometry
+from .bits import align_up, highest_bit, is_power_of_two, lowest_bit
+from .tlsf_mapping import Geometry, from_level, geometry, insert, round_up
 
 _FREE, _PREV_FREE = 1, 2  # flags in a size word: this block is free, the block before is free
 _FLAGS = 3
 _NONE = 0  # no block: a payload never starts at word 0
+_BITMAP_WORDS = 3  # read by a search at most: a row's bits, the rows' bits, another row's bits
 _REVISIONS = ("", "conte-3.1")
 
 
 class Tlsf:
-    """One pool over one arena.  ``arena`` in bytes, ``word`` 32 or 64 bits, ``sl`` log2 of second-level lists."""
+    """One pool over one arena.  ``arena`` in bytes, ``word`` 32 or 64 bits, ``sl`` log2 of second-level lists.
+
+    Handles are offsets of payloads in bytes.  Inside, a block is the number of its first payload word.
+    """
 
     def __init__(self, arena: int = 4096, word: int = 64, sl: int = 5, rev: str = "") -> None:
         self.contract, self._g = _contract(arena, word, sl, rev)
         g = self._g
         self._published = bool(rev)
-        self._mask = (1 << word) - 1
+        self._adjust = g.request_published if rev else g.request
         self._arena = arena
+        # Copies of what the hot paths read of the geometry.
+        self._word, self._bits = g.word, highest_bit(g.word)
+        self._shift, self._sl, self._header, self._mask = g.shift, g.sl, g.header, g.mask
         self._bytes = memoryview(bytearray(arena))
         self._words = self._bytes.cast("Q" if word == 64 else "I")
         self._rows = 0  # bit r: some list of row r is non-empty
         self._row_bits = [0] * g.rows  # bit s of row r: list (r, s) is non-empty
-        self._heads = [_NONE] * (g.rows << sl)
-        self._found = self._probed = 0
-        self._words[0] = (arena - 2 * g.word) | _FREE
-        self._words[arena // g.word - 1] = _PREV_FREE
-        self._words[arena // g.word - 2] = 1  # the sentinel's back link
-        self._insert(1, arena - 2 * g.word)
+        self._heads = [_NONE] * (g.rows << sl)  # by list number
+        self._alignments: dict[int, int] = {}  # offset -> alignment, where more than a word was asked for
+        self._found = self._probed = self._scanned = 0
+        pool = arena - 2 * g.word
+        self._words[0] = 0  # the block before counts as used; its back link would lie before the arena
+        self._words[1 + pool // g.word] = 0  # the sentinel: size 0, and never free
+        self._mark_free(1, pool)
+        self._insert(1, pool)
 
     # ---- interface -------------------------------------------------------------------
 
     def alloc(self, size: int, align: int = 1, *, ctx: Context | None = None) -> int | Refusal | None:
         """Offset of ``size`` bytes, a refusal, or None when no list holds a large enough block.  O(1)."""
-        g = self._g
-        self._found = self._probed = 0
-        if size < 1 or not is_power_of_two(align):
+        self._found = self._probed = self._scanned = 0
+        if size < 1 or align < 1 or align & (align - 1):
             return Refusal.INVALID
-        adjusted = self._adjust(size)
+        adjusted = self._adjust(size) if size <= self._mask else 0  # no larger one fits in a word
         if not adjusted:
             return Refusal.TOO_BIG
-        if align > g.word:
+        if align > self._word:
             return self._alloc_aligned(adjusted, align)
         block = self._take(adjusted)
         return self._use(block, adjusted) if block else None
@@ -90,90 +103,87 @@ class Tlsf:
 
         [ free ][ this ][ free ] => [ --------- free --------- ]
         """
-        words, word = self._words, self._g.word
-        block = handle // word
+        words, word, bits = self._words, self._word, self._bits
+        if self._alignments:
+            self._alignments.pop(handle, None)
+        block = handle >> bits
         head = words[block - 1]
         size = head & ~_FLAGS
-        if head & _PREV_FREE:
-            before = words[block - 2]
-            grown = words[before - 1]
-            self._remove(before, grown & ~_FLAGS)
-            size += (grown & ~_FLAGS) + word
-            block = before
-        after = block + size // word + 1
+        after = block + (size >> bits) + 1
         tail = words[after - 1]
+        if head & _PREV_FREE:
+            block = words[block - 2]
+            head = words[block - 1]
+            before = head & ~_FLAGS
+            self._remove(block, before)
+            size += before + word
         if tail & _FREE:
-            self._remove(after, tail & ~_FLAGS)
-            size += (tail & ~_FLAGS) + word
-        self._mark_free(block, size)
+            tail &= ~_FLAGS
+            self._remove(after, tail)
+            size += tail + word
+            after += (tail >> bits) + 1
+        words[block - 1] = size | _FREE | head & _PREV_FREE
+        words[after - 1] |= _PREV_FREE
+        words[after - 2] = block
         self._insert(block, size)
 
     def realloc(self, handle: int, size: int) -> int | Refusal | None:
         """Resize in place when the block or a free one behind it has room, else move.  O(1) and a copy.
 
+        Any refusal leaves the block as it was.
+
         [ this ][ free ........ ] => [ this, grown ][ free ]
         """
-        words, word = self._words, self._g.word
-        block = handle // word
-        adjusted = self._adjust(size)
+        words, word, bits = self._words, self._word, self._bits
+        if size < 1:
+            return Refusal.INVALID
+        adjusted = self._adjust(size) if size <= self._mask else 0
         if not adjusted and not self._published:
             return Refusal.TOO_BIG
+        block = handle >> bits
         current = words[block - 1] & ~_FLAGS
-        after = block + current // word + 1
+        after = block + (current >> bits) + 1
         tail = words[after - 1]
         room = current + (tail & ~_FLAGS) + word if tail & _FREE else current
         if adjusted > room:
-            moved = self.alloc(size)
-            if not isinstance(moved, int):
-                return moved
-            self._bytes[moved : moved + min(current, size)] = self._bytes[handle : handle + min(current, size)]
-            self.free(handle)
-            return moved
+            return self._move(handle, size, current)
         if adjusted > current:
             self._remove(after, tail & ~_FLAGS)
             words[block - 1] = room | words[block - 1] & _FLAGS
-            words[block + room // word] &= ~_PREV_FREE
+            words[block + (room >> bits)] &= ~_PREV_FREE
         self._trim_used(block, adjusted)
         return handle
 
-    def read(self, handle: int, at: int, length: int) -> memoryview:
-        """Bytes of an object."""
-        return self._bytes[handle + at : handle + at + length]
+    def read(self, handle: int, at: int, length: int) -> bytes:
+        """``length`` bytes from offset ``at`` of a live block.  O(length)."""
+        return bytes(self._bytes[handle + at : handle + at + length])
 
     def write(self, handle: int, at: int, data: bytes) -> None:
-        """Fill bytes of an object."""
+        """Put ``data`` at offset ``at`` of a live block.  ValueError past the arena's end.  O(length)."""
         self._bytes[handle + at : handle + at + len(data)] = data
 
     # ---- observations ----------------------------------------------------------------
 
     def extents(self, handle: int) -> tuple[tuple[int, int, int], ...]:
-        """The payload, slack included, as its size word says."""
-        return ((0, handle, self._words[handle // self._g.word - 1] & ~_FLAGS),)
+        """The payload, slack included, as its size word says.  O(1)."""
+        return ((0, handle, self._words[(handle >> self._bits) - 1] & ~_FLAGS),)
 
     def free_regions(self) -> Iterator[FreeRegion]:
         """Free blocks met walking the arena, with the list that each one's size belongs on.  O(blocks)."""
-        word, insert = self._g.word, self._g.insert
+        word, list_of = self._word, self._g.insert
         for block, head in self._walk():
             if head & _FREE:
                 size = head & ~_FLAGS
-                yield FreeRegion(0, block * word, size, insert(size))
+                yield FreeRegion(0, block * word, size, list_of(size))
 
     def lists(self) -> Iterator[Listed]:
         """Free blocks met walking the lists.  O(lists + free blocks)."""
-        words, word = self._words, self._g.word
-        left = self._arena // word
-        for row, s in self._occupied():
-            block = self._heads[row << self._g.sl | s]
-            while block:
-                left -= 1
-                if left < 0:
-                    raise RuntimeError("a free list does not end")
-                yield Listed((row, s), (0, block * word))
-                block = words[block]
+        for number, block in self._listed():
+            yield Listed(self._g.levels(number), (0, block * self._word))
 
     def list_bits(self) -> Iterator[ListBit]:
-        """Both levels of bitmaps: every set bit, and the bit of every list that has a head."""
-        heads, rows, sl = self._heads, self._rows, self._g.sl
+        """Both levels of bitmaps: every set bit, and the bit of every list that has a head.  O(lists)."""
+        heads, rows, sl = self._heads, self._rows, self._sl
         for row, bits in enumerate(self._row_bits):
             of_row = heads[row << sl : (row + 1) << sl]
             if bits or rows >> row & 1 or any(of_row):
@@ -182,152 +192,196 @@ class Tlsf:
                     if head or bits >> s & 1:
                         yield ListBit(f"list {row},{s}", ((row, s),), bool(bits >> s & 1))
 
-    def _occupied(self) -> Iterator[tuple[int, int]]:
-        """(row, second level) of every list that has a head; whole empty rows are passed over at once."""
-        heads, sl = self._heads, self._g.sl
-        for row in range(self._g.rows):
-            if any(of_row := heads[row << sl : (row + 1) << sl]):
-                yield from ((row, s) for s, head in enumerate(of_row) if head)
-
     def counters(self) -> dict[str, int]:
-        """Live objects as the size words tell them.  O(blocks)."""
-        return {"live_objects": sum(1 for _, head in self._walk() if not head & _FREE)}
+        """Live objects by the size words; free bytes and the largest free payload by the lists.  O(blocks)."""
+        free = [self._words[block - 1] & ~_FLAGS for _, block in self._listed()]
+        return {
+            "live_objects": sum(1 for _, head in self._walk() if not head & _FREE),
+            "free_bytes": sum(free),
+            "largest_free": max(free, default=0),
+        }
 
     def cost(self) -> dict[str, int]:
-        """Steps of the last allocation: list heads probed, and the payload that the search settled on."""
-        return {"probed": self._probed, "found": self._found} if self._probed else {"probed": 0}
+        """Steps of the last allocation: list heads ``probed``, bitmap words ``scanned``; the payload ``found``."""
+        steps = {"probed": self._probed, "scanned": self._scanned}
+        return steps | {"found": self._found} if self._found else steps
 
     def metadata(self) -> tuple[int, int]:
-        """(bytes in the arena, bytes of the control structure)."""
-        word = self._g.word
-        in_place = sum(word for _ in self._walk()) + word
-        return in_place, word * (len(self._heads) + len(self._row_bits) + 1)
+        """(bytes in the arena, bytes of the control structure).  O(blocks)."""
+        in_place = self._word * (1 + sum(1 for _ in self._walk()))
+        return in_place, _control_bytes(self._g, len(self._alignments))
 
-    # ---- blocks ------------------------------------------------------------------------
+    # ---- states ----------------------------------------------------------------------
 
-    def _adjust(self, size: int) -> int:
-        """The payload to look for; 0 when the request is out of range."""
-        g = self._g
-        if size > self._mask:  # no caller of a machine with this word can say it
-            return 0
-        if self._published:  # aligned before it is limited: the sum wraps at the top of the word
-            aligned = align_up(size, g.word) & self._mask
-            return max(aligned, g.least) if aligned < g.most else 0
-        if size >= g.most:
-            return 0
-        rounded = g.round_up(max(align_up(size, g.word), g.least))
-        return rounded if rounded < g.most else 0
+    def snapshot(self) -> "State":
+        """The heap as it is now; hashable.  O(arena + lists)."""
+        return State(self._shape(), bytes(self._bytes), tuple(self._heads))
+
+    def restore(self, state: "State") -> None:
+        """Return to a state of ``snapshot``.  O(arena + lists)."""
+        _, _, self._rows, row_bits, alignments = state.shape
+        self._bytes[:] = state.memory
+        self._heads, self._row_bits, self._alignments = list(state.heads), list(row_bits), dict(alignments)
+        self._found = self._probed = self._scanned = 0
+
+    def _shape(self) -> "_Shape":
+        """Blocks with their back links, lists in order with theirs, bitmaps: all but contents and dead bytes."""
+        words = self._words
+        blocks = tuple((head, words[block - 2] if head & _PREV_FREE else 0) for block, head in self._walk())
+        listed = tuple((number, block, words[block + 1]) for number, block in self._listed())
+        return blocks, listed, self._rows, tuple(self._row_bits), tuple(sorted(self._alignments.items()))
+
+    # ---- blocks ----------------------------------------------------------------------
 
     def _alloc_aligned(self, adjusted: int, align: int) -> int | None:
         """Search for room to shift the payload, and free the gap in front if a block can live there.
 
         [ free ............. ] => [ free gap ][ used ][ free ]
         """
-        g, word = self._g, self._g.word
-        wanted = _with_gap(g, adjusted, align)
+        g, words, bits = self._g, self._words, self._bits
+        wanted = g.with_gap(adjusted, align)
         block = self._take(wanted) if wanted < g.most else _NONE
         if not block:
             return None
-        start = block * word
+        start = block << bits
         gap = align_up(start, align) - start
-        if gap and gap < g.header:
+        if gap and gap < g.header:  # too short for a block: on to a boundary that leaves one
             gap = align_up(start + gap + max(g.header - gap, align), align) - start
         if gap:
-            size = self._words[block - 1] & ~_FLAGS
-            lead, block = block, block + gap // word
-            self._words[lead - 1] = gap - word | self._words[lead - 1] & _FLAGS
-            self._words[block - 1] = size - gap | _FREE | _PREV_FREE
-            self._words[block - 2] = lead
-            self._insert(lead, gap - word)
-        return self._use(block, adjusted)
+            head, lead = words[block - 1], block
+            block += gap >> bits
+            words[lead - 1] = gap - g.word | head & _FLAGS
+            words[block - 1] = (head & ~_FLAGS) - gap | _FREE | _PREV_FREE
+            words[block - 2] = lead
+            self._insert(lead, gap - g.word)
+        handle = self._use(block, adjusted)
+        if not self._published:
+            self._alignments[handle] = align
+        return handle
 
     def _use(self, block: int, size: int) -> int:
         """Cut a free, unlisted block to ``size`` and mark it used; its offset.
 
         [ free .......... ] => [ used ][ free ]
         """
-        words, word = self._words, self._g.word
+        words, bits = self._words, self._bits
         head = words[block - 1]
         whole = head & ~_FLAGS
-        if whole >= size + self._g.header:
-            rest, left = block + size // word + 1, whole - size - word
+        after = block + (whole >> bits) + 1
+        if whole >= size + self._header:
+            rest, left = block + (size >> bits) + 1, whole - size - self._word
             words[block - 1] = size | head & _PREV_FREE
-            words[rest - 1] = 0  # its flags are set with its size; the block before it is used
-            self._mark_free(rest, left)
+            words[rest - 1] = left | _FREE  # the flag behind it stays: this is free as well
+            words[after - 2] = rest
             self._insert(rest, left)
         else:
             words[block - 1] = whole | head & _PREV_FREE
-            words[block + whole // word] &= ~_PREV_FREE
-        return block * word
+            words[after - 1] &= ~_PREV_FREE
+        return block << bits
 
     def _trim_used(self, block: int, size: int) -> None:
-        """Free the tail of a used block, merged with what is free behind it."""
-        words, word = self._words, self._g.word
+        """Free the tail of a used block, merged with what is free behind it.
+
+        [ used ........ ][ free ] => [ used ][ --- free --- ]
+        """
+        words, bits = self._words, self._bits
         head = words[block - 1]
         whole = head & ~_FLAGS
-        if whole < size + self._g.header:
+        if whole < size + self._header:
             return
         words[block - 1] = size | head & _FLAGS
-        rest, left = block + size // word + 1, whole - size - word
-        tail = words[rest + left // word]
+        rest, left = block + (size >> bits) + 1, whole - size - self._word
+        tail = words[block + (whole >> bits)]
         if tail & _FREE:
-            self._remove(rest + left // word + 1, tail & ~_FLAGS)
-            left += (tail & ~_FLAGS) + word
-        words[rest - 1] = 0
+            self._remove(block + (whole >> bits) + 1, tail & ~_FLAGS)
+            left += (tail & ~_FLAGS) + self._word
+        words[rest - 1] = 0  # stale bytes of the object so far
         self._mark_free(rest, left)
         self._insert(rest, left)
+
+    def _move(self, handle: int, size: int, current: int) -> int | Refusal | None:
+        """Allocate, copy, and only then free: a refusal leaves the block as it was."""
+        moved = self.alloc(size, self._alignments.get(handle, 1))
+        if not isinstance(moved, int):
+            return moved
+        length = min(current, size)
+        self._bytes[moved : moved + length] = self._bytes[handle : handle + length]
+        self.free(handle)
+        return moved
 
     def _mark_free(self, block: int, size: int) -> None:
         """Write a free block's size, and tell the block behind it."""
         words = self._words
         words[block - 1] = size | _FREE | words[block - 1] & _PREV_FREE
-        after = block + size // self._g.word + 1
+        after = block + (size >> self._bits) + 1
         words[after - 1] |= _PREV_FREE
         words[after - 2] = block
 
     def _walk(self) -> Iterator[tuple[int, int]]:
-        """(payload word, size word) of every block, by address, up to the sentinel."""
-        words, word = self._words, self._g.word
-        block, limit = 1, self._arena // word
+        """(block, size word) of every block, by address, up to the sentinel.
+
+        RuntimeError where a size leads past the arena or below what a block can be.
+        """
+        words, bits = self._words, self._bits
+        block, limit = 1, self._arena >> bits
         head = words[0]
-        while head & ~_FLAGS:
+        while size := head & ~_FLAGS:
             yield block, head
-            block += (head & ~_FLAGS) // word + 1
+            block += (size >> bits) + 1
             if block > limit:
-                raise RuntimeError(f"a block reaches past the arena, to {block * word}")
+                raise RuntimeError(f"a block reaches past the arena, to {block << bits}")
             head = words[block - 1]
 
-    # ---- lists -------------------------------------------------------------------------
+    # ---- lists -----------------------------------------------------------------------
 
     def _take(self, size: int) -> int:
-        """Unlink and return the head of the first non-empty list whose blocks all fit; 0 if none."""
-        row, s = self._g.search(size)
-        if row >= len(self._row_bits):
+        """Unlink and return the head of the first non-empty list whose blocks all fit; 0 if none.  O(1)."""
+        number = self._search(size)
+        if number < 0:
             return _NONE
-        bits = self._row_bits[row] >> s << s
-        if not bits:
-            rows = self._rows >> (row + 1) << (row + 1)
-            if not rows:
-                return _NONE
-            row = (rows & -rows).bit_length() - 1
-            bits = self._row_bits[row]
-        block = self._heads[row << self._g.sl | (bits & -bits).bit_length() - 1]
-        self._probed = 1
-        self._found = found = self._words[block - 1] & ~_FLAGS
-        self._remove(block, found)
+        words, heads = self._words, self._heads
+        block = heads[number]
+        self._probed += 1
+        self._found = words[block - 1] & ~_FLAGS
+        after = heads[number] = words[block]
+        if after:
+            words[after + 1] = _NONE
+        else:
+            self._clear(number)
         return block
+
+    def _search(self, size: int) -> int:
+        """Number of the first non-empty list on which every block is at least ``size``; -1 if none.  O(1)."""
+        shift, sl = self._shift, self._sl
+        number = insert(round_up(size, shift, sl, self._mask), shift, sl)
+        row = number >> sl
+        if row >= len(self._row_bits):
+            return -1
+        self._scanned = 1
+        found = from_level(self._row_bits[row], number & ((1 << sl) - 1))
+        if not found:
+            self._scanned = 2
+            rows = from_level(self._rows, row + 1)
+            if not rows:
+                return -1
+            self._scanned = 3
+            row = lowest_bit(rows)
+            found = self._row_bits[row]
+        return row << sl | lowest_bit(found)
 
     def _insert(self, block: int, size: int) -> None:
         """Push a free block on its list.  O(1)."""
-        row, s = self._g.insert(size)
-        index = row << self._g.sl | s
-        words, head = self._words, self._heads[index]
+        sl, words, heads = self._sl, self._words, self._heads
+        number = insert(size, self._shift, sl)
+        head = heads[number]
         words[block] = head
         words[block + 1] = _NONE
+        heads[number] = block
         if head:
             words[head + 1] = block
-        self._heads[index] = block
-        self._row_bits[row] |= 1 << s
+            return
+        row = number >> sl
+        self._row_bits[row] |= 1 << (number & ((1 << sl) - 1))
         self._rows |= 1 << row
 
     def _remove(self, block: int, size: int) -> None:
@@ -339,20 +393,63 @@ class Tlsf:
         if before:
             words[before] = after
             return
-        row, s = self._g.insert(size)
-        self._heads[row << self._g.sl | s] = after
+        number = insert(size, self._shift, self._sl)
+        self._heads[number] = after
         if not after:
-            self._row_bits[row] &= ~(1 << s)
-            if not self._row_bits[row]:
-                self._rows &= ~(1 << row)
+            self._clear(number)
+
+    def _clear(self, number: int) -> None:
+        """A list has become empty: its bit goes, and its row's with the last of the row.  O(1)."""
+        row = number >> self._sl
+        left = self._row_bits[row] & ~(1 << (number & ((1 << self._sl) - 1)))
+        self._row_bits[row] = left
+        if not left:
+            self._rows &= ~(1 << row)
+
+    def _listed(self) -> Iterator[tuple[int, int]]:
+        """(list number, block) of every listed block, in order.  RuntimeError for a list that does not end."""
+        words, left = self._words, self._arena >> self._bits
+        for number, head in self._filled():
+            block = head
+            while block:
+                left -= 1
+                if left < 0:
+                    raise RuntimeError("a free list does not end")
+                yield number, block
+                block = words[block]
+
+    def _filled(self) -> Iterator[tuple[int, int]]:
+        """(number, head) of every list that has one, whatever the bitmaps say; most rows are empty as a whole."""
+        heads, sl = self._heads, self._sl
+        for start in range(0, len(heads), 1 << sl):
+            if any(of_row := heads[start : start + (1 << sl)]):
+                yield from ((start + s, head) for s, head in enumerate(of_row) if head)
+
+
+_Shape = tuple[
+    tuple[tuple[int, int], ...], tuple[tuple[int, int, int], ...], int, tuple[int, ...], tuple[tuple[int, int], ...]
+]  # blocks, list members, rows, bits of each row, alignments
+
+
+class State:
+    """A heap at one moment, equal to one in which the same calls would have the same effect.
+
+    ``shape`` is what equality means.  Contents ride along, for ``restore``.
+    """
+
+    __slots__ = ("heads", "memory", "shape")
+
+    def __init__(self, shape: _Shape, memory: bytes, heads: tuple[int, ...]) -> None:
+        self.shape, self.memory, self.heads = shape, memory, heads
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, State) and self.shape == other.shape
+
+    def __hash__(self) -> int:
+        return hash(self.shape)
 
 
 # ---- what is promised ------------------------------------------------------------------
-
-
-def _with_gap(g: Geometry, adjusted: int, align: int) -> int:
-    """Payload to search for so that an aligned part of ``adjusted`` bytes fits behind a legal gap."""
-    return align_up(adjusted + align + g.header, align)
 
 
 @lru_cache(maxsize=256)
@@ -364,8 +461,9 @@ def _contract(arena: int, word: int, sl: int, rev: str) -> tuple[Contract, Geome
     if rev not in _REVISIONS:
         raise ValueError(f"no revision {rev!r} of tlsf")
     g = geometry(word, sl)
-    if arena % g.word or not 4 * g.header <= arena < g.most:
-        raise ValueError(f"arena must be a multiple of {g.word}, from {4 * g.header} to {g.most}, not {arena}")
+    least = 2 * g.word + g.least
+    if arena % g.word or not least <= arena < g.most:
+        raise ValueError(f"arena must be a multiple of {g.word}, from {least} to {g.most}, not {arena}")
     largest = g.list_start(arena - 2 * g.word)
     promise = partial(_can_serve, arena, g, bool(rev))
     contract = Contract(
@@ -375,6 +473,7 @@ def _contract(arena: int, word: int, sl: int, rev: str) -> tuple[Contract, Geome
         granule=g.word,
         max_align=max(g.word, 1 << (arena // 8).bit_length() - 1),
         limits=_limits(g, largest),
+        realloc_aligns=not rev,
         rejects=frozenset({"zero", "huge", "align"}),
         header=g.word,
         prologue=g.word,
@@ -388,7 +487,7 @@ def _contract(arena: int, word: int, sl: int, rev: str) -> tuple[Contract, Geome
         must_serve=promise,
         must_refuse=partial(_cannot_serve, promise),
         free_then_alloc=not rev,
-        cost_bounds={"probed": _one},
+        cost_bounds={"probed": partial(_at_most, 1), "scanned": partial(_at_most, _BITMAP_WORDS)},
     )
     return contract, g
 
@@ -406,8 +505,8 @@ def _always(one: FreeRegion, two: FreeRegion) -> bool:
     return True
 
 
-def _one(request: Request, shadow: Shadow) -> int:
-    return 1
+def _at_most(most: int, request: Request, shadow: Shadow) -> int:
+    return most
 
 
 def _list_of(g: Geometry, region: FreeRegion) -> Hashable:
@@ -415,7 +514,10 @@ def _list_of(g: Geometry, region: FreeRegion) -> Hashable:
 
 
 def _payloads(arena: int, g: Geometry, shadow: Shadow) -> Iterator[int]:
-    """Payload sizes of the free blocks that the gaps between live payloads must be."""
+    """Payload sizes of the free blocks that the gaps between live payloads must be.
+
+    A gap holds the size word of the free block, and that of the live block or sentinel behind it.
+    """
     for low, high in shadow.gaps(0, g.word, arena):
         size = high - low - (g.word if low == g.word else 2 * g.word)
         if size > 0:
@@ -431,7 +533,7 @@ def _can_serve(
     adjusted = max(align_up(request.size, g.word), g.least)
     if not published:
         adjusted = g.round_up(adjusted)
-    wanted = _with_gap(g, adjusted, request.align) if request.align > g.word else adjusted
+    wanted = g.with_gap(adjusted, request.align) if request.align > g.word else adjusted
     if wanted >= g.most:
         return False
     first = g.search(wanted)
@@ -447,9 +549,15 @@ def _overhead(arena: int, g: Geometry, shadow: Shadow, _: PageSource | None) -> 
     return g.word * (len(shadow) + sum(1 for _ in _payloads(arena, g, shadow)) + 1)
 
 
+def _control_bytes(g: Geometry, alignments: int) -> int:
+    """List heads, bitmaps, and the table of alignments: an offset and an alignment each."""
+    return g.word * ((g.rows << g.sl) + g.rows + 1 + 2 * alignments)
+
+
 def _metadata_bound(g: Geometry, shadow: Shadow, _: PageSource | None) -> int:
     """Blocks are at most the live ones and a free one before and after each; plus the control structure."""
-    return g.word * (2 * len(shadow) + 2) + g.word * ((g.rows << g.sl) + g.rows + 1)
+    aligned = sum(1 for block in shadow.live.values() if block.align > g.word)
+    return g.word * (2 * len(shadow) + 2) + _control_bytes(g, aligned)
 
 
 def _waste(g: Geometry, published: bool, size: int, align: int) -> int:

@@ -6,7 +6,10 @@ alignment step apart.  ``search`` rounds up to the next range, so that *every* b
 the list it names, or on a later one, is large enough (Masmano, Ripoll, Crespo and Real,
 ECRTS 2004; this layout is Matthew Conte's 3.1).
 
-Plain functions of integers; sizes in bytes, multiples of the alignment.
+The module's functions are free of branches and ask of a size only ``+ - & | << >>`` and
+``bit_length()``, with every wrap written as a mask: what counts like a machine word, a
+bit-vector say, can go through the very code that the allocator runs.  Sizes are bytes;
+those that the allocator asks about are multiples of its alignment.
 
 >>> conte = geometry(64)
 >>> conte.insert(460), conte.search(460), conte.round_up(460)
@@ -17,6 +20,45 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .bits import align_up, highest_bit
+
+
+def doublings(size: int, shift: int) -> int:
+    """How many rows above the first full one ``size`` lies; 0 below the small threshold too.  O(1).
+
+    Rows 0 and 1 have the same step, the alignment; from there on it doubles with each row.
+    That the threshold's bit is set in any case is what makes a case for small sizes unnecessary.
+    """
+    return (size | 1 << shift).bit_length() - 1 - shift
+
+
+def insert(size: int, shift: int, sl: int) -> int:
+    """Number of the list that a free block of ``size`` belongs on: ``row << sl | second``.  O(1).
+
+    The bit at the head of ``size >> step`` carries into the row, so one sum gives both levels.
+    """
+    doubled = doublings(size, shift)
+    return (doubled << sl) + (size >> (doubled + shift - sl))
+
+
+def round_up(size: int, shift: int, sl: int, mask: int) -> int:
+    """The least size that begins a list and is not below ``size``; wraps where ``mask`` ends.  O(1)."""
+    below = (1 << (doublings(size, shift) + shift - sl)) - 1
+    return (size + below) & ~below & mask
+
+
+def list_start(size: int, shift: int, sl: int) -> int:
+    """The least size on the list that ``size`` belongs on.  O(1)."""
+    return size & ~((1 << (doublings(size, shift) + shift - sl)) - 1)
+
+
+def wrapped_align(size: int, alignment: int, mask: int) -> int:
+    """``size`` aligned up as a machine does it: past ``mask`` it starts again at 0.  O(1)."""
+    return align_up(size, alignment) & mask
+
+
+def from_level(bits: int, level: int) -> int:
+    """The bits that stand for ``level`` and higher ones; none when ``level`` is past the word.  O(1)."""
+    return bits >> level << level
 
 
 class Geometry(NamedTuple):
@@ -30,35 +72,52 @@ class Geometry(NamedTuple):
     least: int  # smallest payload: two free-list links and the next block's back link
     header: int  # a whole block header, back link and free links included: what a split needs
     most: int  # payloads stay below this
+    mask: int  # the largest number that a word holds
 
     def insert(self, size: int) -> tuple[int, int]:
-        """(first, second) level of the list that a free block of ``size`` belongs on.  O(1)."""
-        if size < self.small:
-            return 0, size >> (self.shift - self.sl)
-        row = highest_bit(size)
-        return row - self.shift + 1, (size >> (row - self.sl)) ^ (1 << self.sl)
+        """(row, second level) of the list that a free block of ``size`` belongs on.  O(1)."""
+        return self.levels(insert(size, self.shift, self.sl))
 
     def round_up(self, size: int) -> int:
         """The least size that begins a list and is not below ``size``.  O(1)."""
-        if size < self.small:
-            return size
-        return align_up(size, 1 << (highest_bit(size) - self.sl))
+        return round_up(size, self.shift, self.sl, self.mask)
 
     def search(self, size: int) -> tuple[int, int]:
-        """The first list on which every block is at least ``size``; its row may be past the last.  O(1)."""
-        return self.insert(self.round_up(size))
+        """The first list on which every block is at least ``size``; its row may be past the last.  O(1).
+
+        Below the small threshold ``size`` must be a multiple of the alignment, and nothing is rounded.
+        """
+        return self.insert(self.round_up(size) if size >= self.small else size)
 
     def list_start(self, size: int) -> int:
         """The least size on the list that ``size`` belongs on.  O(1)."""
-        if size < self.small:
-            return size
-        return size >> (highest_bit(size) - self.sl) << (highest_bit(size) - self.sl)
+        return list_start(size, self.shift, self.sl)
+
+    def levels(self, number: int) -> tuple[int, int]:
+        """(row, second level) of a list by its number.  O(1)."""
+        return number >> self.sl, number & ((1 << self.sl) - 1)
+
+    def request(self, size: int) -> int:
+        """Payload to look for and to keep, 0 when out of range: limits come before any rounding.  O(1)."""
+        if size >= self.most:
+            return 0
+        rounded = self.round_up(max(align_up(size, self.word), self.least))
+        return rounded if rounded < self.most else 0
+
+    def request_published(self, size: int) -> int:
+        """The same as in 3.1: aligned before it is limited, so a size near the word's end wraps to 0.  O(1)."""
+        aligned = wrapped_align(size, self.word, self.mask)
+        return max(aligned, self.least) if aligned < self.most else 0
+
+    def with_gap(self, payload: int, align: int) -> int:
+        """Payload to search for so that an aligned ``payload`` fits behind a gap that can be a block.  O(1)."""
+        return align_up(payload + align + self.header, align)
 
 
 @lru_cache(maxsize=64)
 def geometry(bits: int, sl: int = 5) -> Geometry:
     """Conte's constants for words of 32 or 64 bits."""
     word = bits // 8
-    shift = sl + word.bit_length() - 1
+    shift = sl + highest_bit(word)
     top = 32 if bits == 64 else 30
-    return Geometry(word, sl, shift, top - shift + 1, 1 << shift, 3 * word, 4 * word, 1 << top)
+    return Geometry(word, sl, shift, top - shift + 1, 1 << shift, 3 * word, 4 * word, 1 << top, (1 << bits) - 1)

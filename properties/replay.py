@@ -16,6 +16,7 @@ from heaplaw.checker import Checker, Unusable, Violation, missing, pinpoint, vio
 from heaplaw.impls.registry import factory
 from heaplaw.lawbook import LAWS, Broken
 from heaplaw.operations import Kind, Operation
+from heaplaw.protocol import Refusal
 from heaplaw.trace import Trace
 
 from .verdict import Finding, Tally
@@ -36,6 +37,7 @@ class Figures:
     peak_live: int = 0  # with slack, at the moment of the highest requested total
     footprint: int = 0  # highest address used or pages held, at its highest
     peak_objects: int = 0
+    refused: dict[str, int] = field(default_factory=dict)  # why -> how many requests
     seconds: float = 0.0
     rate: float = 0.0  # checked operations a second
     same_answers: int = 0
@@ -146,11 +148,17 @@ class _Measure:
     def __init__(self, checker: Checker, figures: Figures) -> None:
         self.checker, self.figures = checker, figures
         self._tops: Counter[int] = Counter()
+        self._refusals = 0
 
     def after(self, op: Operation) -> None:
         """Look at the heap after an operation.  O(1)."""
         if op.kind not in (Kind.ALLOC, Kind.REALLOC):
             return
+        if self.checker.refusals != self._refusals:
+            self._refusals = self.checker.refusals
+            answer = self.checker.answer
+            why = answer.value if isinstance(answer, Refusal) else Refusal.NO_MEMORY.value
+            self.figures.refused[why] = self.figures.refused.get(why, 0) + 1
         shadow, figures, source = self.checker.shadow, self.figures, self.checker.source
         figures.peak_objects = max(figures.peak_objects, len(shadow))
         if source is not None and self.checker.contract.spaces == "pages":

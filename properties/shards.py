@@ -6,10 +6,11 @@ result: the same seed gives the same findings with one job or with eight.
 """
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from typing import NamedTuple
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from typing import Any, NamedTuple
 
 from . import plain
 from .replay import confirm
@@ -38,9 +39,25 @@ def cut(targets: Sequence[str], engine: str, operations: int, seed: int, only: S
     ]
 
 
-def work(shard: Shard, deadline: float) -> Tally:
+def work(shard: Shard, deadline: float, progress: Callable[[int], None] = lambda done: None) -> Tally:
     """Run one shard; ``deadline`` is a time.monotonic value (one clock for all processes of a machine)."""
-    return ENGINES[shard.engine](shard.target, shard.operations, shard.seed, only=shard.only, deadline=deadline)
+    return ENGINES[shard.engine](
+        shard.target, shard.operations, shard.seed, only=shard.only, deadline=deadline, progress=progress
+    )
+
+
+_counts: Any = ()  # in a worker: operations done so far, one number a shard
+
+
+def _start_worker(counts: Any) -> None:
+    """Ctrl-C ends a worker at once and without a word; the parent does the talking."""
+    global _counts  # noqa: PLW0603 - a pool hands shared memory to its workers in no other way
+    _counts = counts
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _work_in_process(slot: int, shard: Shard, deadline: float) -> Tally:
+    return work(shard, deadline, lambda done: _counts.__setitem__(slot, done))
 
 
 def run_shards(
@@ -53,10 +70,10 @@ def run_shards(
     """One tally a target, in order of first appearance, its findings confirmed in fresh processes."""
     deadline = time.monotonic() + seconds
     if jobs <= 1:
-        tallies = []
+        tallies: list[Tally] = []
         for shard in shards:
-            tallies.append(work(shard, deadline))
-            progress(sum(tally.operations for tally in tallies))
+            before = sum(tally.operations for tally in tallies)
+            tallies.append(work(shard, deadline, lambda done, before=before: progress(before + done)))  # type: ignore[misc]
     else:
         tallies = _in_processes(shards, jobs, deadline, progress)
     merged: dict[str, Tally] = {}
@@ -72,14 +89,18 @@ def run_shards(
 
 def _in_processes(shards: Sequence[Shard], jobs: int, deadline: float, progress: Callable[[int], None]) -> list[Tally]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
-        futures: list[Future[Tally]] = [pool.submit(work, shard, deadline) for shard in shards]
+    counts = context.Array("q", len(shards), lock=False)
+    with ProcessPoolExecutor(jobs, context, _start_worker, (counts,)) as pool:
+        futures: list[Future[Tally]] = [
+            pool.submit(_work_in_process, slot, shard, deadline) for slot, shard in enumerate(shards)
+        ]
         pending = set(futures)
         try:
             while pending:
-                done, pending = wait(pending, timeout=0.2)
-                if done:
-                    progress(sum(f.result().operations for f in futures if f.done()))
+                done, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+                progress(sum(counts))
+                for future in done:
+                    future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
