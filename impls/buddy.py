@@ -285,7 +285,6 @@ def _contract(pages: int, page_size: int, orders: int, start: int) -> Contract:
     return Contract(
         arena=pages * page_size,
         max_size=page_size << highest,
-        zero_size="refuse",
         granule=page_size,
         max_align=page_size,
         limits=tuple(page_size << order for order in range(highest + 1)),

@@ -178,9 +178,10 @@ class PercpuBitmap:
 
     def _search(self, slot: int, bits: int, align: int, atomic: bool) -> tuple[Chunk, int] | None:
         """Fullest chunks first: from ``slot`` up to the free ones."""
+        slots = self._slots
         for at_slot in range(slot, self.free_slot + 1):
-            if self._slots[at_slot]:
-                for chunk in tuple(self._slots[at_slot]):
+            if slots[at_slot]:
+                for chunk in tuple(slots[at_slot]):
                     at = self._take(chunk, bits, align, atomic)
                     if at >= 0:
                         return chunk, at
@@ -210,10 +211,15 @@ class PercpuBitmap:
 
     def _slot_of(self, chunk: Chunk) -> int:
         """Where the chunk belongs: by its hinted run, in older revisions by its free bytes."""
-        hint, free = chunk.whole.contig_hint, chunk.free_bits
-        if not hint or not free:
+        bits = hint = chunk.whole.contig_hint
+        if not self._scans:
+            bits = chunk.free_bits
+        if not hint or not chunk.free_bits:
             return 0
-        return self._slot_of_size((hint if self._scans else free) << 2)
+        if bits == chunk.nr_bits:
+            return self.free_slot
+        slot = bits.bit_length() + 2 - SLOT_BASE_SHIFT + 2  # size_to_slot, spelled out: twice for each call
+        return slot if slot > 1 else 1
 
     def _relocate(self, chunk: Chunk, before: int) -> None:
         """Move a chunk whose slot has changed: up to the head of the list, down to its tail."""
@@ -528,7 +534,6 @@ def _contract(unit: int, block: int, chunks: int, rev: str, pages: int) -> Contr
     return Contract(
         arena=unit,
         max_size=largest,
-        zero_size="refuse",
         granule=MIN_ALLOC_SIZE,
         max_align=block,
         limits=tuple(sorted({*octaves, block, 2 * block, largest - block, largest} - {0})),
@@ -546,7 +551,6 @@ def _contract(unit: int, block: int, chunks: int, rev: str, pages: int) -> Contr
         drained_size=largest,
         drained_pages=min(chunks * per_chunk, per_chunk + 2 * EMPTY_POP_PAGES_HIGH),
         drained_after="balance",
-        refused_growth=-(-largest // block) + 1,
         must_serve=partial(_must_serve, rev, unit, block, chunks),
         cost_bounds=_cost_bounds(unit, block, chunks, rev),
         hint_slack=_hint_slack(unit, block, rev),

@@ -469,7 +469,6 @@ def _contract(arena: int, word: int, sl: int, rev: str) -> tuple[Contract, Geome
     contract = Contract(
         arena=arena,
         max_size=largest,
-        zero_size="refuse",
         granule=g.word,
         max_align=max(g.word, 1 << (arena // 8).bit_length() - 1),
         limits=_limits(g, largest),

@@ -620,7 +620,6 @@ def _configured(pages: int, page_size: int, chain: int, rev: str, word: int, rul
         raise ValueError(f"pages={pages} cannot hold a zspage of {longest} pages")
     return table, Contract(
         max_size=page_size,
-        zero_size="refuse",
         granule=word,
         limits=tuple(min(kind.payload, page_size) for kind in table.distinct),
         handles="opaque",

@@ -18,6 +18,7 @@ Operations = list[Operation]
 Predicate = Callable[[Operations], bool]
 _NAMELESS = (Kind.NOP, Kind.MAINTAIN, Kind.ON_CPU, Kind.BAD_ALLOC, Kind.FAIL_PAGES, Kind.DRAIN, Kind.DESTROY)
 _LAST = 2  # operations that are audited when only the end is looked at; some laws compare two audits
+TWINS = 8  # fresh targets that a law about repetition is asked of: two that differ by chance may agree
 _SIZED = (Kind.ALLOC, Kind.REALLOC, Kind.BAD_ALLOC)
 _MOST_TRIES = 20_000
 _PAIRS_UP_TO = 40  # operations; pairs of more are too many to try
@@ -196,18 +197,25 @@ def _rename(best: Operations, fails: Predicate) -> Operations:
 
 
 def first_break(
-    build: Callable[[], object], operations: Sequence[Operation], mute: Sequence[str], audit_from: int = 0
+    build: Callable[[], object],
+    operations: Sequence[Operation],
+    mute: Sequence[str],
+    audit_from: int = 0,
+    *,
+    twins: int = 0,
 ) -> Violation | None:
     """The first violation of these operations, under the watchdog."""
     with watchdog(time_limit(operations)):
-        return run(build, operations, mute=mute, audit_from=audit_from)
+        return run(build, operations, mute=mute, audit_from=audit_from, twins=twins)
 
 
 def smallest(build: Callable[[], object], found: Violation, mute: Sequence[str] = ()) -> Violation:
     """The violation with its trace minimised, the same law broken; unchanged where it does not recur."""
 
+    twins = TWINS if found.law == "deterministic" else 0
+
     def fails(operations: Operations, audit_from: int = 0) -> bool:
-        seen = first_break(build, operations, mute, audit_from)
+        seen = first_break(build, operations, mute, audit_from, twins=twins)
         return seen is not None and seen.law == found.law
 
     def fails_at_the_end(operations: Operations) -> bool:
@@ -221,4 +229,4 @@ def smallest(build: Callable[[], object], found: Violation, mute: Sequence[str] 
         shorter = minimize(operations, fails_at_the_end, most)
         operations = shorter if fails(shorter) else operations
     best = minimize(operations, fails, most)
-    return first_break(build, best, mute) or found
+    return first_break(build, best, mute, twins=twins) or found

@@ -11,8 +11,7 @@ from itertools import cycle
 from random import Random
 from typing import Any
 
-from heaplaw import laws
-from heaplaw.checker import Checker, Hang, Unusable, Violation, missing, pinpoint, violation
+from heaplaw.checker import Checker, Hang, Unusable, Violation, compare_twins, missing, pinpoint, violation
 from heaplaw.codec import Codec
 from heaplaw.impls.registry import factory, variants
 from heaplaw.lawbook import LAWS, Broken
@@ -47,6 +46,7 @@ def check(
     """
     tally = Tally(name, NAME, planned=operations)
     mute = {law for law in LAWS if only and law not in only}
+    tally.lacking.update(dict.fromkeys(mute, "not asked for"))
     started = time.monotonic()
     configurations = cycle([(variant, factory(variant)) for variant in variants(name)])
     first_sizes = {variant: iter(range(4096)) for variant in variants(name)}
@@ -66,13 +66,13 @@ def check(
         for law, why in run.lacking().items():
             tally.lacking.setdefault(law, why)
         if found is not None:
-            found = smallest(build, pinpoint_bounded(build, found, mute), tuple(mute))
+            if found.law != "deterministic":
+                found = pinpoint_bounded(build, found, mute)
+            found = smallest(build, found, tuple(mute))
             tally.findings.append(Finding(variant, found))
             mute.add(found.law)
         progress(tally.operations)
     tally.seconds = time.monotonic() - started
-    for law in mute & set(only):
-        tally.lacking.pop(law, None)
     return tally
 
 
@@ -94,10 +94,8 @@ class Run:
         self.checker = Checker(build(), mute=self.mute, density=density)
         self.codec = Codec(self.checker.contract)
         self.operations: list[Operation] = []
-        self.answers: list[Any] = []
         self.states: list[Any] = []
         self._first = next(iter(first_sizes), None)
-        self._twin: Checker | None = None
 
     def go(self) -> Violation | None:
         """The first violation, or None."""
@@ -111,7 +109,7 @@ class Run:
                     checker.finish()
                     self._compare_twin()
                 except Hang as hang:  # between two steps: name it all the same
-                    checker._collapse(hang)
+                    checker.collapse(hang)
         except Broken as broken:
             return violation(checker, broken, self.operations)
         except Unusable:
@@ -137,13 +135,8 @@ class Run:
 
     def _compare_twin(self) -> None:
         """Now and then make the same calls on a second target: the answers must be the same."""
-        law = LAWS["deterministic"]
-        if self.rng.randrange(_TWIN_EVERY) or law not in self.checker.laws:
-            return
-        twins = [_answers(self.build(), self.operations) for _ in range(2)]
-        self.checker.twins = (twins[0], twins[1])
-        self.checker.met("deterministic")
-        laws.deterministic(self.checker)
+        if not self.rng.randrange(_TWIN_EVERY):
+            compare_twins(self.checker, self.build, self.operations)
 
     def evidence(self) -> dict[str, int]:
         """How often each law was asked with its condition met."""
@@ -154,13 +147,3 @@ class Run:
         reasons = {law.id: missing(law, self.checker.shows, self.checker.contract) for law in LAWS.values()}
         return {law: why for law, why in reasons.items() if why is not None}
 
-
-def _answers(target: Any, operations: Iterable[Operation]) -> list[Any]:
-    """What a target answers to each operation, laws aside."""
-    checker = Checker(target, mute=LAWS)
-    answers = []
-    for op in operations:
-        checker.answer = None
-        checker.step(op)
-        answers.append(checker.answer)
-    return answers

@@ -12,13 +12,14 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
-from heaplaw.checker import Checker, Unusable, Violation, missing, pinpoint, violation
+from heaplaw.checker import Checker, Unusable, Violation, compare_twins, missing, pinpoint, violation
 from heaplaw.impls.registry import factory
 from heaplaw.lawbook import LAWS, Broken
 from heaplaw.operations import Kind, Operation
 from heaplaw.protocol import Refusal
 from heaplaw.trace import Trace
 
+from .minimize import TWINS
 from .verdict import Finding, Tally
 from .watchdog import watchdog
 
@@ -87,8 +88,9 @@ def replay(
                 tally.lacking[law.id] = why
         if found is None:
             return Replayed(tally, figures if not mute else first)
-        with watchdog(_SECONDS[0] + _SECONDS[1] * len(operations)):
-            found = pinpoint(build, found, mute=mute)
+        if found.law != "deterministic":
+            with watchdog(_SECONDS[0] + _SECONDS[1] * len(operations)):
+                found = pinpoint(build, found, mute=mute)
         tally.findings.append(Finding(target, found))
         if found.law in mute:
             return Replayed(tally, first)
@@ -116,6 +118,8 @@ def _once(
             if not index & 0xFFF:
                 progress(index)
         checker.finish()
+        if short:
+            compare_twins(checker, build, operations, TWINS)
     except Broken as broken:
         found = violation(checker, broken, operations)
     except Unusable:

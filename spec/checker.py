@@ -83,7 +83,8 @@ def missing(law: Law, shows: Set[str], contract: Contract) -> str | None:
             known[n] if n in known else _promised(contract, n[9:]) if n.startswith("contract.") else n in shows
             for n in need.split("|")
         ):
-            return "not promised: " + need.replace("contract.", "") if need.startswith("contract.") else "not shown: " + need
+            why = "not promised: " if need.startswith("contract.") else "not shown: "
+            return why + need.replace("contract.", "")
     return None
 
 
@@ -188,9 +189,9 @@ class Checker:
         except (Broken, Unusable):
             raise
         except (Exception, Hang) as problem:
-            self._collapse(problem)
+            self.collapse(problem)
 
-    def _collapse(self, problem: BaseException) -> None:
+    def collapse(self, problem: BaseException) -> None:
         """An exception out of the target, as the law that it breaks."""
         self.problem = "a hang" if isinstance(problem, Hang) else f"{type(problem).__name__}: {problem}"
         self.ended = True
@@ -210,7 +211,7 @@ class Checker:
         except (Broken, Unusable):
             raise
         except (Exception, Hang) as problem:
-            self._collapse(problem)
+            self.collapse(problem)
 
     def audit(self) -> None:
         """Walk everything.  O(live + free + hints)."""
@@ -332,6 +333,7 @@ class Checker:
         if answer is None or answer.__class__ is Refusal:
             self.answer = answer
             self.refusals += 1
+            self._refused_since += 1
             self._ask("unresized")
             return
         self.answer = answer
@@ -641,10 +643,12 @@ def run(
     mute: Iterable[str] = (),
     audit_every: int = 1,
     audit_from: int = 0,
+    twins: int = 0,
 ) -> Violation | None:
     """Check operations on a fresh target; the first violation, or None.
 
     Audits after every ``audit_every`` operations from ``audit_from`` on, and at the end; 0: on the schedule.
+    ``twins``: also make the calls on so many more targets, whose answers must be the same.
     """
     checker = Checker(build(), mute=mute, audit_every=audit_every, audit_from=audit_from)
     checker.thorough = audit_every == 1
@@ -652,11 +656,40 @@ def run(
         for op in operations:
             checker.step(op)
         checker.finish()
+        if twins:
+            compare_twins(checker, build, operations, twins)
     except Broken as broken:
         return violation(checker, broken, operations)
     except Unusable:
         pass
     return None
+
+
+def compare_twins(
+    checker: Checker, build: Callable[[], Any], operations: Sequence[Operation], twins: int = 2
+) -> None:
+    """Ask ``deterministic``: the same calls on fresh targets, laws aside.  Raises Broken."""
+    law = LAWS["deterministic"]
+    if law in checker.laws:
+        first = answers(build(), operations)
+        for _ in range(twins - 1):
+            checker.twins = (first, answers(build(), operations))
+            checker.met(law.id)
+            law.check(checker)
+
+
+def answers(target: Any, operations: Iterable[Operation]) -> list[Any]:
+    """What a target answers to each operation, laws aside; shorter where it breaks down."""
+    checker = Checker(target, mute=LAWS, audit_every=1 << 60)
+    seen = []
+    for op in operations:
+        checker.answer = None
+        try:
+            checker.step(op)
+        except Unusable:
+            break
+        seen.append(checker.answer)
+    return seen
 
 
 def violation(checker: Checker, broken: Broken, operations: Sequence[Operation]) -> Violation:

@@ -44,7 +44,6 @@ class Contract:
     arena: int = 0  # bytes of each address space; 0: only pages bound it
     min_size: int = 1  # smallest size that a fresh heap serves
     max_size: int | None = None  # largest size that a fresh heap serves; None: see `largest`
-    zero_size: Literal["refuse", "serve", "any"] = "any"
     granule: int = 1  # every address is a multiple of this
     max_align: int = 1  # largest alignment that may be asked for; 1: `alloc(size)` is called
     limits: tuple[int, ...] = ()  # class limits and thresholds, for the size palette
@@ -86,7 +85,6 @@ class Contract:
     # -- refusal and search
     must_serve: ServeRule | None = None
     must_refuse: ServeRule | None = None
-    refused_growth: int = 0  # pages that a refused request may leave behind
     free_then_alloc: bool = False  # what was freed can be had again at once
     cost_bounds: Mapping[str, Callable[["Request", "Shadow"], int]] = field(default_factory=dict)
     # -- hints

@@ -34,7 +34,7 @@ def disjoint(c: "Checker") -> None:
         if length > 0 and (other := c.shadow.clash(space, start, length)):
             raise Broken("disjoint", f"{c.show(c.block)} apart from {c.show(other)}", "an overlap")
     if len(extents) > 1:
-        for (s1, a1, n1), (s2, a2, _) in pairwise(sorted(extents)):
+        for (s1, a1, n1), (s2, a2, _) in pairwise(sorted(extent for extent in extents if extent[2] > 0)):
             if s1 == s2 and a1 + n1 > a2:
                 raise Broken("disjoint", "the pieces of one object apart", c.show(c.block))
 
@@ -141,8 +141,8 @@ def drain(c: "Checker") -> None:
 
 @law("limits-honest", "first ?", "largest", "A fresh heap serves every size between the advertised limits.")
 def limits_honest(c: "Checker") -> None:
-    size, refused = c.request.size, c.answer is None or isinstance(c.answer, Refusal)
-    if c.contract.min_size <= size <= c.contract.largest and c.request.align <= c.contract.granule:
+    (size, align, atomic, *_), refused = c.request, c.answer is None or isinstance(c.answer, Refusal)
+    if c.contract.min_size <= size <= c.contract.largest and align <= c.contract.granule and not atomic:
         c.met("limits-honest")
         if refused:
             raise Broken("limits-honest", f"{size} bytes served by a fresh heap", f"refused: {c.answer}")
@@ -330,7 +330,7 @@ def isolated(c: "Checker") -> None:
     owner: dict[tuple[int, int], Block] = {}
     for block in c.shadow.live.values():
         for space, start, length in block.extents:
-            for page in range(start // c.page_size, (start + length - 1) // c.page_size + 1):
+            for page in range(start // c.page_size, (start + length - 1) // c.page_size + 1) if length else ():
                 other = owner.setdefault((space, page), block)
                 if other.group != block.group:
                     raise Broken("isolated", f"page {page} to one group", f"{c.show(block)} and {c.show(other)}")

@@ -120,7 +120,7 @@ class View:
             return None if c.source is None else c.source.held
         if name in ("free_bytes", "largest_free"):
             bare = c.contract.arena and not (c.contract.header or c.contract.prologue or c.contract.epilogue)
-            if bare:  # the gaps between live extents are the free space
+            if bare and c.contract.pending is None:  # the gaps between live extents are the free space
                 runs = chain.from_iterable(c.shadow.gaps(s, 0, c.contract.arena) for s in self.spaces)
                 lengths = [high - low for low, high in runs]
             elif "free_regions" in c.shows:

@@ -27,7 +27,7 @@ class Good:
     """First fit without headers over a sorted list of holes."""
 
     contract = Contract(
-        arena=ARENA, max_size=ARENA, zero_size="refuse", rejects=frozenset({"zero", "huge"}), drained_size=ARENA,
+        arena=ARENA, max_size=ARENA, rejects=frozenset({"zero", "huge"}), drained_size=ARENA,
         must_serve=fits, must_refuse=nothing_fits, overhead=no_overhead, mergeable=touching, free_then_alloc=True,
     )  # fmt: skip
 
@@ -51,10 +51,12 @@ class Good:
     def free(self, handle):
         holes = sorted([*self.holes, (handle, self.used.pop(handle))])
         self.holes = []
-        for start, length in holes:
-            if self.holes and self.touch(*self.holes[-1], start):
-                start, length = self.holes[-1][0], self.holes.pop()[1] + length
-            self.holes.append((start, length))
+        for hole in holes:
+            if self.holes and self.touch(*self.holes[-1], hole[0]):
+                start, length = self.holes.pop()
+                self.holes.append((start, length + hole[1]))
+            else:
+                self.holes.append(hole)
 
     def touch(self, start, length, behind):
         return start + length == behind
@@ -113,8 +115,6 @@ class Random(Good):
         random.shuffle(self.holes)
         answer = super().alloc(size)
         self.holes.sort()
-        if isinstance(answer, int) and random.random() < 0.5 and self.used[answer] > 1:
-            return answer
         return answer
 
 

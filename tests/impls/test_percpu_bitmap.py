@@ -8,6 +8,7 @@ import gzip
 import random
 from collections import deque
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -406,33 +407,20 @@ class TestContract:
             found = run(lambda: PercpuBitmap(**parameters), [Operation(*op) for op in program])
             assert found is None, found
 
-    @pytest.mark.parametrize(
-        "parameters", [{"unit": 16, "block": 8, "chunks": 2}, {"unit": 32, "block": 16, "chunks": 1}]
-    )
-    def test_what_must_be_served_is_served_in_every_state(self, parameters):
-        """All states of a tiny heap, slots and chunks put aside included: no request that must be served fails."""
-        heap = PercpuBitmap(**parameters)
-        promised, unit, asked = heap.contract.must_serve, parameters["unit"], 0
-        requests = [
-            (size, align, ctx) for size in range(4, unit + 1, 4) for align in (4, 8, 16) for ctx in (None, ATOMIC)
-            if align <= parameters["block"]
-        ]  # fmt: skip
-        start = heap.snapshot()
-        seen, queue = {start}, deque([start])
-        while queue and len(seen) < 4000:
-            state = queue.popleft()
-            heap.restore(state)
-            shadow = shadow_of(heap)
-            for size, align, ctx in requests:
-                answer = heap.alloc(size, align, ctx=ctx)
-                if promised(Request(size, align, ctx is not None), shadow, None):
-                    asked += 1
-                    assert answer is not None, (state, size, align)
-                follow(heap, state, seen, queue)
-            for handle in list(shadow.live):
-                heap.free(handle)
-                follow(heap, state, seen, queue)
+    @pytest.mark.parametrize(("unit", "chunks", "states"), [(8, 2, 280), (16, 1, 546)])
+    def test_what_must_be_served_is_served_in_every_state(self, unit, chunks, states):
+        """All states of tiny heaps, slots and chunks put aside included: what must be served is served."""
+        refused, asked, seen, left = ask_everywhere("", unit, 8, chunks)
+        assert (refused, seen, left) == (0, states, 0)
+        assert asked > states
+
+    @pytest.mark.parametrize(("rev", "refuses"), [("", False), ("6.12", True), ("4.14", False)])
+    def test_what_must_be_served_with_two_blocks_of_four_bits(self, rev, refuses):
+        """The 1,500 states nearest to the start: 6.12 refuses what its comments imply, the others do not."""
+        refused, asked, seen, _ = ask_everywhere(rev, 32, 16, 1, most=1500)
+        assert (refused > 0) == refuses
         assert asked > 1000
+        assert seen >= 1500
 
     def test_what_must_be_served(self):
         """A chunk that may yet be made serves all; a full one what fits a block, or exceeds the hints' lag."""
@@ -460,6 +448,28 @@ class TestContract:
         assert PercpuBitmap(unit=8192, rev="").contract.hint_slack["chunk.contig"] == 4092
         assert (PercpuBitmap(rev=rev).contract.hint_relations is None) == (rev in ("4.14", "2017-07"))
         assert PercpuBitmap(rev=rev).contract is PercpuBitmap(rev=rev).contract
+
+
+def ask_everywhere(rev, unit, block, chunks, most=10_000):
+    """Make every request in every state: promises broken, promises met or broken, states, states left out."""
+    heap = PercpuBitmap(unit=unit, block=block, chunks=chunks, rev=rev)
+    promised, refused, asked = heap.contract.must_serve, 0, 0
+    aligns = [align for align in (4, 8, 16) if align <= block]
+    seen, queue = {heap.snapshot()}, deque([heap.snapshot()])
+    while queue and len(seen) < most:
+        state = queue.popleft()
+        heap.restore(state)
+        shadow = shadow_of(heap)
+        for size, align, ctx in product(range(4, unit + 1, 4), aligns, (None, ATOMIC)):
+            answer = heap.alloc(size, align, ctx=ctx)
+            if promised(Request(size, align, ctx is not None), shadow, heap.source):
+                asked += 1
+                refused += answer is None
+            follow(heap, state, seen, queue)
+        for handle in list(shadow.live):
+            heap.free(handle)
+            follow(heap, state, seen, queue)
+    return refused, asked, len(seen), len(queue)
 
 
 def follow(heap, state, seen, queue):

@@ -7,16 +7,23 @@ from honest import ARENA, Box, Filled, Fit, Paged, Shown
 
 from heaplaw import (
     LAWS,
+    AllocationBits,
     Checker,
     Context,
     Contract,
+    Direction,
+    Extent,
     FreeRegion,
+    Hint,
     InvalidFree,
     Kind,
+    ListBit,
+    Listed,
     Maintained,
     Operation,
     PageError,
     PageSource,
+    Quantity,
     Refusal,
     run,
 )
@@ -490,6 +497,8 @@ class TestBadFree:
         operations = [alloc(0), bad_free(0, "interior"), alloc(1)]
         assert run(Trusting, operations).law == "bad-free-rejected"
         assert run(Trusting, operations, mute=["bad-free-rejected"]) is None
+        with pytest.raises(Unusable, match="an accepted interior free"):
+            stepped(Trusting(), *operations, mute=["bad-free-rejected"])
 
     def test_no_reuse_is_owed(self):
         """What a double free gave back first is not asked for again at once."""
@@ -965,6 +974,22 @@ class TestResize:
         checker = stepped(Filled(), alloc(0), Operation(Kind.REALLOC, 0, ARENA), Operation(Kind.READ, 0))
         assert (checker.refusals, checker.shadow.live[0].size, checker.answer) == (1, 8, None)
 
+    def test_a_refused_resize_is_pure(self):
+        """Free space that a refused resize loses breaks `refusal-pure`, as with any refused call."""
+
+        class Loses(Box):
+            contract = Contract()
+            lost = 0
+
+            def free_regions(self):
+                return [FreeRegion(0, self.top, ARENA - self.top - self.lost)]
+
+            def realloc(self, handle, size):
+                self.lost += 8
+
+        found = run(Loses, [alloc(0), Operation(Kind.REALLOC, 0, 9)])
+        assert (found.law, found.index) == ("refusal-pure", 1)
+
     def test_alignment(self):
         """A resized object need not keep the alignment that was asked for, unless that is promised."""
 
@@ -1186,13 +1211,16 @@ class TestPlaces:
 
     def test_apart(self):
         """Pieces of one object that touch, or lie in different spaces, are apart."""
-        for extents in (((0, 8, 8), (0, 0, 8)), ((0, 0, 8), (1, 0, 8)), ((0, 8, 0), (0, 0, 8))):
+        for extents in (((0, 8, 8), (0, 0, 8)), ((0, 0, 8), (1, 0, 8)), ((0, 4, 0), (0, 0, 8))):
             assert run(self.pieces(*extents), [alloc(0, 8)], mute=["aligned"]) is None
 
     def test_overlapping_pieces(self):
         """Pieces of one object that share a byte break `disjoint`."""
         found = run(self.pieces((0, 4, 8), (0, 0, 5)), [alloc(0, 8)])
         assert (found.law, found.expected) == ("disjoint", "the pieces of one object apart")
+
+        found = run(self.pieces((0, 0, 8), (0, 4, 0), (0, 6, 4)), [alloc(0, 8)])
+        assert found.law == "disjoint"  # whatever empty piece stands between
 
     @pytest.mark.parametrize(
         ("extents", "law"),
@@ -1255,27 +1283,131 @@ class TestPlaces:
             assert run(Zeroed, [alloc(0, 1000)]).law == "zeroed"
 
 
-class TestLastCoverage:
-    """Further states that honest allocators are in, and further lies."""
+class Headed(Shown):
+    """A prologue of 8 bytes, a header of 4 between blocks, an epilogue of 16; one free block behind all."""
+
+    contract = Contract(arena=ARENA, prologue=8, header=4, epilogue=16)
+    lost = 0
+
+    def __init__(self):
+        super().__init__()
+        self.top = 8
+
+    def alloc(self, size, align=1, *, ctx=None):
+        start = super().alloc(size)
+        self.top += 4
+        return start
+
+    def free(self, handle):
+        pass
+
+    def free_regions(self):
+        return [FreeRegion(0, self.top + self.lost, ARENA - 16 - self.top - self.lost)]
+
+
+class Slab(Paged):
+    """An object a page, with eight bytes of overhead before it; nothing is free but whole pages."""
+
+    contract = replace(
+        Paged.contract, overhead=lambda shadow, source: 8 * source.held, pending=lambda shadow: 0, max_size=56,
+    )  # fmt: skip
+
+    def extents(self, handle):
+        return ((0, self.homes[handle] * 64 + 8, 56),)
+
+    def free_regions(self):
+        return []
+
+    def alloc(self, size, align=1, *, ctx=None):
+        return super().alloc(size) if size <= 56 else None
+
+
+class Shows(Fit):
+    """Fit, with a bitmap, list bits, hints, costs and metadata, all of them true."""
+
+    contract = replace(
+        Fit.contract, hint_slack={"most": 8}, hint_relations=lambda values: None, cost_bounds={"probes": lambda *_: 1},
+        metadata_bound=lambda shadow, source: 8 * len(shadow), waste=lambda size, align: 0,
+        reserve=lambda shadow: 8, geometry=lambda block: None, placement=lambda request, block: None,
+        must_refuse=lambda request, shadow, source: False, list_of=lambda region: 1,
+    )  # fmt: skip
+
+    def free_regions(self):
+        return [region._replace(list_id=1) for region in super().free_regions()]
+
+    def lists(self):
+        return [Listed(1, region[:2]) for region in self.free_regions()]
+
+    def bitmap(self):
+        bits = sum(1 << at for start, size in self.sizes.items() for at in range(start, start + size))
+        return [AllocationBits(0, 0, 1, ARENA, bits), AllocationBits(0, 0, 1, 0, 0)]
+
+    def list_bits(self):
+        return [ListBit("some", (1, 2), bool(self.lists())), ListBit("none", (2,), False)]
+
+    def hints(self):
+        arena, free = Extent(0, 0, ARENA), [region.length for region in self.free_regions()]
+        first = self.free_regions()[0] if free else None
+        yield Hint("all", sum(free), arena, Direction.EXACT, Quantity.FREE)
+        yield Hint("most", max(free, default=0) + 8, arena, Direction.UPPER, Quantity.LONGEST_FREE)
+        if first is not None:
+            yield Hint("first", 0, arena, Direction.LOWER, Quantity.FIRST_FREE, Extent(*first[:3]))
+
+    def cost(self):
+        return {"found": max(self.sizes.values(), default=ARENA), "probes": 1}
+
+    def metadata(self):
+        return 0, 8 * len(self.sizes)
+
+
+class TestPromisesKept:
+    """An allocator that keeps a promise is asked for it, and passes."""
+
+    OPERATIONS = (
+        alloc(0, 8), alloc(1, 20), alloc(2, 8), free(1), alloc(3, 20), alloc(4, ARENA), alloc(5, ARENA), free(3),
+        alloc(6, ARENA - 16 - 20), DRAIN,
+    )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "law",
+        [
+            "bitmap", "hint-sound", "hint-region", "hint-exact", "hint-slack", "hint-order", "search-fit",
+            "metadata-bound", "search-bounded", "waste-bound", "geometry", "placement", "must-refuse", "free-list",
+            "size-class", "tiling", "free-then-alloc", "refusal-pure", "drain",
+        ],
+    )  # fmt: skip
+    def test_asked_and_passed(self, law):
+        """The law was asked, and found nothing."""
+        checker = stepped(Shows(), *self.OPERATIONS, audit_every=1)
+        checker.finish()
+        assert checker.evidence()[law] > 0
+
+    def test_a_bitmap_alone(self):
+        """A true bitmap is accepted of a target that shows no list bits."""
+        target = type("Mapped", (Fit,), {"bitmap": Shows.bitmap})
+        assert stepped(target(), *self.OPERATIONS, audit_every=1).evidence()["bitmap"] == len(self.OPERATIONS)
+
+    def test_beyond_the_reserve(self):
+        """A refusal of more than was promised in advance breaks no promise."""
+        assert stepped(Shows(), *self.OPERATIONS).counted["reserve"] == 0
+
+    def test_headers(self):
+        """Blocks with exactly the declared bytes before, between and behind them tile the arena."""
+        assert run(Headed, [alloc(0, 8), alloc(1, 12)]) is None
+
+    @pytest.mark.parametrize(("promise", "seen"), [("prologue", "8 (0:0..8)"), ("header", "4 (0:16..20)")])
+    def test_other_headers(self, promise, seen):
+        """Where another gap was declared, `tiling` says what stands there."""
+        found = run(promising(Headed, **{promise: 5}), [alloc(0, 8)])
+        assert (found.law, found.seen) == ("tiling", seen)
+
+    def test_a_lost_middle(self):
+        """Bytes lost between two blocks break `tiling`."""
+        found = run(type("Lossy", (Headed,), {"lost": 4}), [alloc(0, 8)])
+        assert (found.law, found.expected) == ("tiling", "4 bytes before a free block")
 
     def test_overhead_on_pages(self):
         """On pages, what is lent, free and overhead adds up to the pages held."""
-
-        class Slab(Paged):
-            contract = replace(
-                Paged.contract, overhead=lambda shadow, source: 8 * source.held, pending=lambda shadow: 0, max_size=56,
-                drained_pages=None,
-            )  # fmt: skip
-
-            def extents(self, handle):
-                return ((0, self.homes[handle] * 64 + 8, 56),)
-
-            def free_regions(self):
-                return []
-
-            def alloc(self, size, align=1, *, ctx=None):
-                return super().alloc(size) if size <= 56 else None
-
         assert run(Slab, [alloc(0), alloc(1), free(0)]) is None
         found = run(promising(Slab, overhead=lambda shadow, source: 0), [alloc(0)])
         assert (found.law, found.seen) == ("conservation", "56, 0 of them free")
@@ -1284,3 +1416,31 @@ class TestLastCoverage:
         """Groups on pages of their own are isolated."""
         target = promising(Paged, isolated_groups=True, contextual=True, groups=2)
         assert run(target, [alloc(0, 8, 1, 2), alloc(1, 8, 1, 4), alloc(2, 8, 1, 2)]) is None
+
+    def test_no_bytes_share_no_page(self):
+        """An object of no bytes is on no page, wherever it stands."""
+
+        class Spotted(promising(Shown, isolated_groups=True, contextual=True, groups=2)):
+            def alloc(self, size, align=1, *, ctx=None):
+                start = 5 if not size else super().alloc(size)
+                self.sizes[start] = size
+                return start
+
+        assert run(Spotted, [alloc(0, 8, 1, 2), alloc(1, 0, 1, 4)]) is None
+
+
+class TestSelection:
+    def test_each_its_own(self):
+        """However many contracts come and go, each target is asked its own laws."""
+        for size in range(600):
+            target = promising(Box, arena=size % 3 * 8)()
+            checker = Checker(target, mute=["returns"] if size % 2 else [])
+            assert ("in-bounds" in {law.id for law in checker.laws}) == (size % 3 > 0)
+            assert ("returns" in {law.id for law in checker.laws}) == (size % 2 == 0)
+
+    def test_by_what_is_shown(self):
+        """Two targets of one contract are asked by what each shows."""
+        shared = Contract(arena=ARENA)
+        ids = [{law.id for law in Checker(promising(base, arena=ARENA)()).laws} for base in (Box, Shown)]
+        assert ids[1] - ids[0] == {"big-enough", "handle-stable"}
+        assert Box.contract == Shown.contract == shared

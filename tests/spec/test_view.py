@@ -199,6 +199,13 @@ class TestRecount:
         assert (view.recount("free_bytes"), view.recount("largest_free")) == (40, 24)
         assert seeing(Counted(contract)).recount("free_bytes") is None
 
+    def test_pending(self):
+        """Where freed bytes may wait, the gaps are not all free: the shown free regions are added up there too."""
+        contract = replace(Bare.contract, pending=lambda shadow: 8)
+        view = seeing(Counted(contract, free_regions=[FreeRegion(0, 16, 48)]), (0, 0, 8))
+        assert (view.recount("free_bytes"), view.recount("largest_free")) == (48, 48)
+        assert seeing(Counted(contract)).recount("free_bytes") is None
+
     def test_no_free_region(self):
         """With no free region there are no free bytes, and the largest is zero."""
         view = seeing(Counted(replace(Bare.contract, header=8), free_regions=[]))
