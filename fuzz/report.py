@@ -164,7 +164,7 @@ def promises(contract: Contract) -> str:
     """A contract in a line."""
     words = [f"{contract.arena:,} bytes" if contract.arena else "pages"]
     words.append(f"sizes {contract.min_size}..{contract.largest:,}")
-    words.append(f"alignment {contract.granule}..{max(contract.granule, contract.max_align):,}")
+    words.append(f"alignment {contract.granule:,}..{max(contract.granule, contract.max_align):,}")
     plain = {
         "sized free": contract.sized_free,
         "zeroed": contract.zeroed,

@@ -20,8 +20,9 @@ are unconfirmed by the maintainers but for those fixed in 5.1 and the hint order
 
 The default is 6.12 repaired.  Frees stay lazy; what changed is the end of a freed run (relative
 to the chunk), ``right_free`` after a scan hint is promoted, the scan hint wherever a run before
-the largest could exceed it, and that a chunk which was put aside after a miss (slot 0) is looked
-at again before a request is refused: a short run there may fit another size or alignment.
+the largest could exceed it, and that chunks which were put aside are looked at again before a
+request is refused: after a miss (slot 0) a short run may fit another size or alignment, and a
+depopulated chunk that has become free lies below the slot where a request of a whole unit begins.
 
 What the repaired hints keep, found by going through all states of small chunks (blocks of 2, 4
 and 8 bits): a block's hint, left and right run are exact.  The chunk's hint is never above its
@@ -171,7 +172,8 @@ class PercpuBitmap:
         if found is None and not atomic and not self._slots[self.free_slot] and self._create_chunk():
             found = self._search(self.free_slot, bits, align, atomic)
         if found is None and not self._rev:
-            for chunk in tuple(self._slots[0]):
+            # a request of a whole unit begins its search above the slot of depopulated chunks
+            for chunk in (*self._slots[0], *self._slots[self.sidelined_slot]):
                 if (at := self._take(chunk, bits, align, atomic)) >= 0:
                     return chunk, at
         return found

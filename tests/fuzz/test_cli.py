@@ -1,6 +1,7 @@
 """The command line: what it prints, what it writes, and how it ends."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,17 @@ class TestCheck:
         _, out, _ = heaplaw("check", "mine.py:Mine", "--law", "disjoint")
         shown = readme.split("$ heaplaw check mine.py:Mine --law disjoint\n")[1].split("```")[0]
         assert out.startswith(shown)
+
+    def test_the_readme_shows_what_replay_prints(self, heaplaw, monkeypatch):
+        """The README's replays are real output, lines left out where it says so."""
+        root = DATA.parent.parent
+        monkeypatch.chdir(root)
+        shown = re.findall(r"\$ heaplaw (replay .*)\n((?:.*\n)*?)```", (root / "README.md").read_text())
+        assert len(shown) == 2
+        for command, text in shown:
+            _, out, _ = heaplaw(*command.split())
+            for part in text.split("  ...\n"):
+                assert part in out
 
     def test_a_good_target_passes(self, heaplaw, tmp_path):
         """A sound target exits 0, and the JSON has a verdict for every law."""

@@ -27,7 +27,7 @@ from heaplaw import (
     Refusal,
     run,
 )
-from heaplaw.checker import Hang, Unusable, pinpoint
+from heaplaw.checker import Hang, Unusable, answers, compare_twins, pinpoint
 from heaplaw.lawbook import Broken
 
 
@@ -390,18 +390,18 @@ class Strict(Shown):
     )
     careless = ""
 
+    def __init__(self):
+        super().__init__()
+        self.starts = set()
+
     def alloc(self, size, align=1, *, ctx=None):
-        return super().alloc(-(-size // 4) * 4)
+        start = super().alloc(-(-size // 4) * 4)
+        self.starts.add(start)
+        return start
 
     def free(self, handle, size):
         if handle not in self.sizes:
-            wrong = (
-                "double"
-                if handle < self.top and handle + 4 in (0, 4)
-                else "foreign"
-                if handle >= self.top
-                else "interior"
-            )
+            wrong = "double" if handle in self.starts else "interior" if handle < self.top else "foreign"
             if wrong != self.careless:
                 raise InvalidFree(handle)
         elif not size <= self.sizes[handle] < size + 4:
@@ -444,39 +444,24 @@ class TestBadFree:
     def test_opaque_handles(self):
         """A misused opaque handle is one that no live object has, numbers or not."""
 
-        class Pairs(Paged):
-            contract = replace(Paged.contract, detects=frozenset({"foreign", "interior"}))
-
-            def alloc(self, size, align=1, *, ctx=None):
-                birth = super().alloc(size)
-                if birth is None:
-                    return None
-                self.homes[birth, "pair"] = self.homes.pop(birth)
-                return birth, "pair"
-
         class Numbers(Paged):
-            contract = Pairs.contract
+            contract = replace(Paged.contract, detects=frozenset({"foreign", "interior"}))
 
             def free(self, handle):
                 if handle not in self.homes:
                     raise InvalidFree(handle)
                 super().free(handle)
 
-        Pairs.free = Numbers.free = lambda self, handle: (
-            Paged.free(self, handle) if handle in self.homes else self.no(handle)
-        )
+        class Pairs(Numbers):
+            def alloc(self, size, align=1, *, ctx=None):
+                birth = super().alloc(size)
+                self.homes[birth, "pair"] = self.homes.pop(birth)
+                return birth, "pair"
 
-        def no(self, handle):
-            raise InvalidFree(handle)
-
-        Pairs.no = Numbers.no = no
         operations = [
             alloc(0),
             alloc(1),
-            bad_free(0, "foreign"),
-            bad_free(0, "interior"),
-            bad_free(1, "interior"),
-            DRAIN,
+            *(bad_free(*what) for what in ((0, "foreign"), (0, "interior"), (1, "interior"))),
         ]
         assert run(Pairs, operations) is None
         assert run(Numbers, operations) is None
@@ -1427,6 +1412,63 @@ class TestPromisesKept:
                 return start
 
         assert run(Spotted, [alloc(0, 8, 1, 2), alloc(1, 0, 1, 4)]) is None
+
+
+class Moody(Box):
+    """Answers as every fresh one does, but for the ``odd``-th built, which leaves a gap before its second object."""
+
+    odd, built = 0, 0
+
+    def __init__(self):
+        super().__init__()
+        Moody.built += 1
+        self.gap = 4 * (Moody.built == self.odd)
+
+    def alloc(self, size, align=1, *, ctx=None):
+        self.top += self.gap if self.top else 0
+        return super().alloc(size)
+
+
+class TestTwins:
+    OPERATIONS = (alloc(0), alloc(1), free(0), alloc(2))
+
+    @pytest.mark.parametrize("odd", [2, 3, 4])
+    def test_other_answers(self, odd, monkeypatch):
+        """Of several targets that are asked the same, one that answers otherwise breaks `deterministic`."""
+        monkeypatch.setattr(Moody, "odd", odd)
+        monkeypatch.setattr(Moody, "built", 0)
+        found = run(Moody, self.OPERATIONS, twins=3)
+        assert found.law == "deterministic"
+        assert {found.expected, found.seen} <= {
+            "answer 8 at operation 2 again",
+            "answer 12 at operation 2 again",
+            "8",
+            "12",
+        }
+
+    def test_same_answers(self):
+        """Targets that answer alike pass, and each comparison is counted."""
+        checker = stepped(Box(), *self.OPERATIONS)
+        compare_twins(checker, Box, self.OPERATIONS, 3)
+        assert checker.evidence()["deterministic"] == 2
+
+    def test_not_asked(self):
+        """A target that does not promise it, or a law that is muted, is not compared."""
+        built = []
+
+        class Free(promising(Box, deterministic=False)):
+            def __init__(self):
+                super().__init__()
+                built.append(self)
+
+        assert run(Free, self.OPERATIONS, twins=2) is None
+        assert len(built) == 1
+        assert run(Box, self.OPERATIONS, twins=2, mute=["deterministic"]) is None
+
+    def test_answers(self):
+        """The answers are what each operation was answered; a breakdown ends them."""
+        assert answers(Box(), [alloc(0), alloc(1), free(0), alloc(2, ARENA)]) == [0, 8, None, None]
+        assert answers(failing("free", KeyError(), Box)(), [alloc(0), free(0), alloc(1)]) == [0]
 
 
 class TestSelection:
