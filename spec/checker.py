@@ -144,7 +144,7 @@ class Checker:
         self.births = 0  # requests made so far; the next one's birth number
         self.moment = self.problem = ""
         self.thorough = self.ended = False
-        self.last_audit: int | None = None
+        self.last_audit: tuple[int, int] | None = None  # free bytes and pages held, as the last audit saw them
         self.only_refused = False
         self.twins: tuple[Any, Any] = ((), ())
         self.counted: Counter[str] = Counter()  # how often a conditional law's condition held
@@ -228,7 +228,7 @@ class Checker:
         for check in self._at["audit"]:
             check(self)
         self.moments["audit"] += 1
-        self.last_audit = view.free_total()
+        self.last_audit = (view.free_total(), self.source.held if self.source is not None else 0)
         self.last_audit_index, self._refused_since = self.index, 0
         self._audit_at = self.index + (self._every or max(1, view.walked() // self._density))
 

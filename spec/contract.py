@@ -97,6 +97,13 @@ class Contract:
     placement: "Callable[[Request, Block], str | None] | None" = None
     reserve: "Callable[[Shadow], int] | None" = None  # bytes served while pages are refused
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for promises that contradict each other."""
+        if self.arena < 0 or self.granule < 1 or self.max_align < 1:
+            raise ValueError("arena must not be negative, granule and max_align must be at least 1")
+        if "size" in self.detects and not self.sized_free:
+            raise ValueError("a wrong size can only be detected by a free that is given the size (sized_free)")
+
     @property
     def largest(self) -> int:
         """Largest size worth asking for, in bytes."""

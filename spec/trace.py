@@ -8,8 +8,8 @@
     3  free a
     4  c = alloc 24 -> 16
 
-``target`` and ``law`` are header lines, as is any other ``key value`` line before
-the first operation (an imported trace records its geometry there).  Step numbers
+``target``, ``law`` and the other words of HEADER begin header lines, before the
+first operation (an imported trace records its geometry there).  Step numbers
 may be left out and are not checked.  ``-> N`` is the answer that was recorded
 where the trace comes from.  Text after ``#`` is a comment.  Nothing is needed to
 read one but this module.
@@ -21,6 +21,9 @@ from dataclasses import dataclass, field
 from .operations import ATOMIC, Kind, Operation, birth_name, birth_number
 
 MAGIC = "heaplaw trace 1"
+HEADER = frozenset(
+    {"target", "law", "seed", "source", "unit", "block", "granule", "chunks", "page", "answers", "note"}
+)
 _WORDS: dict[Kind, str] = {
     Kind.NOP: "nop", Kind.ALLOC: "alloc", Kind.FREE: "free", Kind.REALLOC: "realloc",
     Kind.WRITE: "write", Kind.READ: "read", Kind.MAP: "map", Kind.UNMAP: "unmap",
@@ -82,7 +85,7 @@ class Trace:
         words = line.split()
         if words[0].isdecimal():
             words = words[1:]
-        elif words[0] not in _KINDS and "=" not in words[1:2] and not self.operations:
+        elif words[0] in HEADER and not self.operations:
             self.header[words[0]] = line[len(words[0]) :].strip()
             return
         answer: int | None = None

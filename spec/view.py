@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from .checker import Checker
 
 
+_BITS_A_BLOCK = 64  # bits of a bitmap that cost as much to recount as a block
+
+
 class View:
     """Observations and recounts at one instant."""
 
     def __init__(self, checker: "Checker") -> None:
         self._c = checker
+        self._bits = 0  # of bitmaps that were recounted
         self._runs: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
 
     @cached_property
@@ -38,13 +42,15 @@ class View:
     @cached_property
     def spaces(self) -> list[int]:
         """Every space that shows a live or a free byte."""
-        shown = {region[0] for region in self.regions} if "free_regions" in self._c.shows else {0}
+        only = {0} if self._c.contract.handles == "address" or "free_regions" not in self._c.shows else set()
+        shown = only | {region[0] for region in self.regions} if "free_regions" in self._c.shows else only
         return sorted(shown | set(self._c.shadow.spaces()))
 
     def walked(self) -> int:
         """How many things this audit looked at; paces the next one."""
         seen = self.__dict__
-        return len(self._c.shadow) + sum(len(seen.get(name, ())) for name in ("regions", "lists", "hints"))
+        lists = sum(len(seen.get(name, ())) for name in ("regions", "lists", "hints"))
+        return len(self._c.shadow) + lists + self._bits // _BITS_A_BLOCK
 
     def free_total(self) -> int:
         """Free bytes as the target shows them; 0 where it shows none."""
@@ -63,6 +69,7 @@ class View:
 
     def live_bits(self, space: int, start: int, unit: int, units: int) -> int:
         """The allocation bitmap that the shadow heap calls for."""
+        self._bits += units
         digits, at = [], 0
         for low, high in self._c.shadow.gaps(space, start, start + unit * units):
             first, end = -(-(low - start) // unit), (high - start) // unit  # a unit is live if a byte of it is

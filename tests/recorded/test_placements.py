@@ -71,7 +71,8 @@ class TestLines:
     def test_without_geometry(self, tmp_path: Path) -> None:
         """A list without comments is a list all the same."""
         recording = placements.read(written(tmp_path, "alloc 8 4 16\nfree 16\nfree 32\n"))
-        assert str(recording.trace) == ("heaplaw trace 1\nsource placements\nchunks 1\nanswers offset\n1  a = alloc 8 align 4 -> 16\n2  free a\n")
+        header = "heaplaw trace 1\nsource placements\nchunks 1\nanswers offset\n"
+        assert str(recording.trace) == header + "1  a = alloc 8 align 4 -> 16\n2  free a\n"
         assert recording.unknown_frees == 1
 
     @pytest.mark.parametrize("line", ["alloc\t8\t4", "free", "alloc\t8\t4\t-4", "realloc\t8\t16", "alloc\tx\t1\t0"])

@@ -16,6 +16,7 @@ PAGES = Contract(
     maintenance=("compact", "shrink", "reclaim"), cpus=4,
 )  # fmt: skip
 BUSY = Contract(
+    sized_free=True,
     arena=1 << 20, max_align=256, granule=16, header=8, limits=(64, 1000), contextual=True, groups=3, cpus=5,
     maintenance=("balance",), detects=frozenset(MISUSES), rejects=frozenset(BAD_REQUESTS),
 )  # fmt: skip

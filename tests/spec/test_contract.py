@@ -131,3 +131,12 @@ class TestMissing:
 def test_regions_are_plain():
     """A free region that does not say otherwise is on no list."""
     assert FreeRegion(0, 8, 16) == (0, 8, 16, None)
+
+
+@pytest.mark.parametrize(
+    "promises", [{"arena": -1}, {"granule": 0}, {"max_align": 0}, {"detects": frozenset({"size"})}], ids=str
+)
+def test_contradictory_promises(promises):
+    """A contract that cannot be kept, or not be checked, is refused when it is made."""
+    with pytest.raises(ValueError, match=r"must|sized_free"):
+        Contract(**promises)

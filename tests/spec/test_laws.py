@@ -424,9 +424,42 @@ def test_twin_laws(law):
 @pytest.mark.parametrize("target", [Box, Shown, Filled, Fit, Sorted, Paged])
 def test_honest_targets_pass(target):
     """No law rejects an honest allocator, whatever it shows."""
-    operations = [a, b, Operation(Kind.ALLOC, 2, 30, 1), free_a, Operation(Kind.ALLOC, 3, 8)]
-    operations += [Operation(Kind.REALLOC, 1, 4), Operation(Kind.WRITE, 3), Operation(Kind.READ, 3), full, full, compact, compact, drain]
+    operations = [a, b, Operation(Kind.ALLOC, 2, 30), free_a, Operation(Kind.ALLOC, 3, 8)]
+    operations += [Operation(Kind.REALLOC, 1, 4), Operation(Kind.WRITE, 3), Operation(Kind.READ, 3)]
+    operations += [full, full, compact, compact, drain]
     assert run(target, [*operations, Operation(Kind.DESTROY)]) is None
+
+
+class GivesBack(Paged):
+    """Keeps one free page to hand, shows it, and gives it back when it must refuse."""
+
+    def __init__(self):
+        super().__init__()
+        self.spare = [self.source.take()]
+
+    def alloc(self, size, align=1, *, ctx=None):
+        if size > 64 and self.spare:
+            self.source.give(self.spare.pop())
+        return super().alloc(size)
+
+    def free_regions(self):
+        return [FreeRegion(0, page * 64, 64) for page in self.spare]
+
+
+def test_a_page_given_back_is_not_lost():
+    """A refusal that returns a cached page to its source has shrunk nothing."""
+    checker = Checker(GivesBack(), audit_every=1)
+    for op in [a, full, full]:
+        checker.step(op)
+    assert checker.counted["refusal-pure"] == 2
+
+
+def test_a_twin_that_breaks_down_differs():
+    """Answers that stop early are not the same answers."""
+    checker = Checker(Box())
+    checker.twins = ([0, 8], [0])
+    with pytest.raises(Broken, match="a crash"):
+        LAWS["deterministic"].check(checker)
 
 
 def test_every_law_says_where_it_comes_from():

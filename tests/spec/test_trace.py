@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heaplaw import Kind, Operation, Trace, TraceError
-from heaplaw.trace import MAGIC, render
+from heaplaw.trace import HEADER, MAGIC, render
 
 QUICK = settings(max_examples=200, deadline=None, database=None)
 
@@ -33,7 +33,7 @@ operations = st.one_of(
     of(Kind.BAD_ALLOC, size=numbers, align=numbers, mode=words),
     of(Kind.FAIL_PAGES, size=numbers, align=st.integers(0, 10)),
 )
-keys = st.sampled_from(["target", "law", "note", "page-size", "x"])
+keys = st.sampled_from(sorted(HEADER))
 texts = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="#"), max_size=20)
 values = texts.map(str.strip).filter(lambda text: not text.startswith("="))
 
@@ -150,6 +150,11 @@ class TestReading:
         """Tabs and runs of spaces part words; a header value keeps its inner spaces."""
         trace = Trace.parse(f"  {MAGIC}  \r\n\tnote two  words\t\r\n\t1\ta  =\talloc 8  \r\n")
         assert trace == Trace([Operation(Kind.ALLOC, 0, 8)], {"note": "two  words"})
+
+    def test_a_typo_is_no_header(self):
+        """A word that is neither an operation nor a header's is an error before the first operation too."""
+        with pytest.raises(TraceError, match="line 2: unknown operation: 'aloc' in 'aloc 24'"):
+            Trace.parse(f"{MAGIC}\naloc 24\n")
 
     def test_header_ends_with_the_first_operation(self):
         """Below the first operation an unknown word is an error, not a header line."""

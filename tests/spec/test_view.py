@@ -220,9 +220,13 @@ class TestSpaces:
 
     def test_shown(self):
         """A target that shows its free space has the spaces that show a byte, free or live."""
-        shown = Counted(free_regions=[FreeRegion(5, 0, 8), FreeRegion(5, 16, 8)])
+        shown = Counted(replace(Bare.contract, handles="opaque"), free_regions=[FreeRegion(5, 0, 8)])
         assert seeing(shown).spaces == [5]
         assert seeing(shown, (2, 0, 8)).spaces == [2, 5]
+
+    def test_addresses_are_of_space_0(self):
+        """Where handles are addresses, space 0 is there even when nothing is shown of it: all of it may be lost."""
+        assert seeing(Counted(free_regions=[])).spaces == [0]
 
 
 class TestLayout:
