@@ -9,8 +9,8 @@ because it ends only at a fixed point.
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
-from heaplaw.checker import Violation, run
 from heaplaw.operations import Kind, Operation
+from heaplaw.runs import Violation, run
 
 from .watchdog import watchdog
 

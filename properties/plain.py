@@ -11,11 +11,12 @@ from itertools import cycle
 from random import Random
 from typing import Any
 
-from heaplaw.checker import Checker, Hang, Unusable, Violation, compare_twins, missing, pinpoint, violation
+from heaplaw.checker import Checker, Hang, Unusable, missing
 from heaplaw.codec import Codec
 from heaplaw.impls.registry import factory, variants
 from heaplaw.lawbook import LAWS, Broken
 from heaplaw.operations import Kind, Operation
+from heaplaw.runs import Violation, compare_twins, pinpoint, violation
 
 from .events import Swarm, program
 from .minimize import smallest, time_limit

@@ -12,11 +12,12 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
-from heaplaw.checker import Checker, Unusable, Violation, compare_twins, missing, pinpoint, violation
+from heaplaw.checker import Checker, Unusable, missing
 from heaplaw.impls.registry import factory
 from heaplaw.lawbook import LAWS, Broken
 from heaplaw.operations import Kind, Operation
 from heaplaw.protocol import Refusal
+from heaplaw.runs import Violation, compare_twins, pinpoint, violation
 from heaplaw.trace import Trace
 
 from .minimize import TWINS

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from heaplaw.checker import Violation
 from heaplaw.lawbook import LAWS
+from heaplaw.runs import Violation
 from heaplaw.trace import Trace
 
 from .state import Novelty

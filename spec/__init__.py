@@ -5,7 +5,7 @@
 4096
 """
 
-from .checker import Checker, Violation, run
+from .checker import Checker
 from .contract import Contract, Request
 from .lawbook import LAWS
 from .operations import Kind, Operation
@@ -24,6 +24,7 @@ from .protocol import (
     Quantity,
     Refusal,
 )
+from .runs import Violation, run
 from .shadow import Block, Shadow
 from .trace import Trace, TraceError
 

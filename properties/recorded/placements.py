@@ -12,7 +12,7 @@ so a port of the allocator can be run over it and compared offset by offset::
 ``unit`` is the size of the arena, ``minimum allocation`` its granule and ``block``
 the stretch that one metadata block describes (all in bytes); they become the
 header lines ``unit``, ``granule`` and ``block`` of the trace, as far as the comment
-names them.  The offsets become the recorded answers.
+names them, beside ``chunks 1`` and ``answers offset``.  The offsets become the recorded answers.
 
 >>> import pathlib, tempfile
 >>> folder = tempfile.TemporaryDirectory()
@@ -23,6 +23,8 @@ heaplaw trace 1
 source placements, A chunk
 unit 64
 granule 4
+chunks 1
+answers offset
 1  a = alloc 8 align 4 -> 0
 2  free a
 >>> folder.cleanup()

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from heaplaw import Block, Context, InvalidFree, Refusal, Request, Shadow
-from heaplaw.checker import run
 from heaplaw.impls.percpu_bitmap import (
     EMPTY_POP_PAGES_HIGH,
     EMPTY_POP_PAGES_LOW,
@@ -24,6 +23,7 @@ from heaplaw.impls.percpu_bitmap import (
     size_to_slot,
 )
 from heaplaw.operations import Kind, Operation
+from heaplaw.runs import run
 
 RECORDED = Path(__file__).parent.parent / "data" / "linux-6.18-percpu-chunk.tsv.gz"
 REVISIONS = ["", "6.12", "4.14", "2017-07"]

@@ -107,7 +107,7 @@ class TestShards:
     def test_a_finding_that_does_not_recur_is_flaky(self):
         """What a fresh process does not see is not reported as broken."""
         trace = Trace.parse("heaplaw trace 1\na = alloc 4096\n")
-        from heaplaw.checker import Violation
+        from heaplaw.runs import Violation
 
         assert not shards.confirm(Finding("buddy", Violation("disjoint", 0, "", "", trace)))
 

@@ -27,8 +27,9 @@ from heaplaw import (
     Refusal,
     run,
 )
-from heaplaw.checker import Hang, Unusable, answers, compare_twins, pinpoint
+from heaplaw.checker import Hang, Unusable
 from heaplaw.lawbook import Broken
+from heaplaw.runs import answers, compare_twins, pinpoint
 
 
 def alloc(name, size=8, align=1, mode=0):

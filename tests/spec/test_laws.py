@@ -18,8 +18,9 @@ from heaplaw import (
     Operation,
     Quantity,
 )
-from heaplaw.checker import Checker, run
+from heaplaw.checker import Checker
 from heaplaw.lawbook import LAWS, Broken
+from heaplaw.runs import run
 from heaplaw.trace import Trace
 
 
