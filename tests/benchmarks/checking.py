@@ -43,7 +43,7 @@ class Bump:
 TARGETS = {
     "bump (trivial)": lambda live: Bump,
     "tlsf": lambda live: factory(f"tlsf,arena={max(1 << 18, live * 512)}"),
-    "percpu-bitmap": lambda live: factory(f"percpu-bitmap,unit={max(1 << 17, live * 512)},chunks=1"),
+    "percpu-bitmap": lambda live: factory(f"percpu-bitmap,unit={min(1 << 24, max(1 << 17, live * 512))},chunks=1"),
     "buddy": lambda live: factory(f"buddy,pages={1 << (live * 2).bit_length()}"),
     "zsmalloc": lambda live: factory(f"zsmalloc,pages={max(64, live // 4)}"),
 }
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer operations and rounds")
     parser.add_argument("targets", nargs="*", help="only these")
     options = parser.parse_args()
-    rounds = 1 if options.quick else 5
+    rounds = 1 if options.quick else 3
     print(f"{'target':<16}{'live':>9}{'bare/s':>12}{'checked/s':>12}{'ratio':>8}   vs the smallest heap: bare, checked")
     for name, make in TARGETS.items():
         if options.targets and not any(name.startswith(wanted) for wanted in options.targets):

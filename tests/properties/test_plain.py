@@ -45,7 +45,7 @@ class TestPlantedBugs:
         found = findings("planted:Loops", 5_000)
         assert "returns" in found
         assert found["returns"].violation.seen == "a hang"
-        assert time.monotonic() - started < 60
+        assert time.monotonic() - started < 180
 
     def test_the_honest_one_passes(self):
         """The same allocator without a bug breaks nothing."""
