@@ -6,13 +6,14 @@ does, so shards run in any process and in any order.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
 from random import Random
 from typing import Any
 
 from heaplaw.checker import Checker, Hang, Unusable, missing
 from heaplaw.codec import Codec
+from heaplaw.contract import Contract
 from heaplaw.impls.registry import factory, variants
 from heaplaw.lawbook import LAWS, Broken
 from heaplaw.operations import Kind, Operation
@@ -50,9 +51,9 @@ def check(
     mute = {law for law in LAWS if only and law not in only}
     tally.lacking.update(dict.fromkeys(mute, "not asked for"))
     started = time.monotonic()
-    configurations = cycle([(variant, factory(variant)) for variant in variants(name)])
-    first_sizes = {variant: iter(range(4096)) for variant in variants(name)}
     rng = Random(f"{NAME} {name} {seed}")
+    configurations = cycle([(variant, factory(variant)) for variant in variants(name)])
+    first_sizes = {variant: _first_sizes(factory(variant)().contract, rng) for variant in variants(name)}
     hangs = 0
     while tally.operations < operations and time.monotonic() < deadline and hangs < _MOST_HANGS:
         variant, build = next(configurations)
@@ -78,6 +79,14 @@ def check(
     return tally
 
 
+def _first_sizes(contract: Contract, rng: Random) -> Iterator[int]:
+    """What to ask of fresh heaps, run after run: the limits, then sizes of the palette in random order."""
+    sizes = list(Codec(contract).sizes)
+    yield from (contract.largest, contract.min_size, contract.largest + 1)
+    while True:
+        yield from rng.sample(sizes, len(sizes))
+
+
 def pinpoint_bounded(build: Callable[[], Any], found: Violation, mute: Iterable[str]) -> Violation:
     """Name the first operation that breaks a law; where only the looking is slow, leave it as found."""
     try:
@@ -91,14 +100,14 @@ def pinpoint_bounded(build: Callable[[], Any], found: Violation, mute: Iterable[
 class Run:
     """One run of 150 to 500 operations over a fresh target."""
 
-    def __init__(self, build: Callable[[], Any], rng: Random, mute: Iterable[str], first_sizes: Iterable[int]) -> None:
+    def __init__(self, build: Callable[[], Any], rng: Random, mute: Iterable[str], first_sizes: Iterator[int]) -> None:
         self.build, self.rng, self.mute = build, rng, frozenset(mute)
         density = _DENSE if rng.random() < _DENSE_SHARE else 1
         self.checker = Checker(build(), mute=self.mute, density=density)
         self.codec = Codec(self.checker.contract)
         self.operations: list[Operation] = []
         self.states: list[Any] = []
-        self._first = next(iter(first_sizes), None)
+        self._first = next(first_sizes, None)
 
     def go(self) -> Violation | None:
         """The first violation, or None."""
@@ -122,8 +131,8 @@ class Run:
     def _feed(self) -> None:
         checker, decode = self.checker, self.codec.decode
         names, operations, step = checker.shadow.names, self.operations, checker.step
-        if self._first is not None:  # the next size of the palette, asked of a fresh heap
-            self._do(Operation(Kind.ALLOC, 0, self.codec.size(self._first)))
+        if self._first is not None:
+            self._do(Operation(Kind.ALLOC, 0, self._first))
         can = frozenset(kind for kind in Kind if checker.can(kind))
         for code in program(Swarm(self.rng, self.codec, can), checker):
             op = decode(code, names, checker.births)

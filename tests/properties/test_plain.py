@@ -129,7 +129,7 @@ def _kinds(name, seed):
 
     seen = set()
     for number in range(12):
-        run = Run(registry.factory(name), Random(seed * 100 + number), (), iter([]))
+        run = Run(registry.factory(name), Random(seed * 100 + number), (), iter(()))
         assert run.go() is None
         seen |= {op.kind for op in run.operations}
         assert 150 <= len(run.operations) <= 520
