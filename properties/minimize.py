@@ -7,7 +7,7 @@ because it ends only at a fixed point.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from heaplaw.operations import Kind, Operation
 from heaplaw.runs import Violation, run
@@ -99,9 +99,9 @@ def _merge(best: Operations, fails: Predicate) -> Operations:
 
     a = alloc 8; b = alloc 16; ...  =>  a = alloc 24; ...
     """
-    if len(best) > _PAIRS_UP_TO:
-        return best
-    for i, j in combinations([index for index, op in enumerate(best) if op.kind == Kind.ALLOC], 2):
+    requests = [index for index, op in enumerate(best) if op.kind == Kind.ALLOC]
+    pairs = combinations(requests, 2) if len(best) <= _PAIRS_UP_TO else pairwise(requests)
+    for i, j in pairs:
         one, two = best[i], best[j]
         for size in dict.fromkeys(_sums(one.size, two.size)):
             whole = one._replace(size=size, align=max(one.align, two.align))
