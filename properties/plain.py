@@ -11,7 +11,7 @@ from itertools import cycle
 from random import Random
 from typing import Any
 
-from heaplaw.checker import Checker, Hang, Unusable, missing
+from heaplaw.checker import Checker, Hang, Unusable, lacking
 from heaplaw.codec import Codec
 from heaplaw.contract import Contract
 from heaplaw.impls.registry import factory, variants
@@ -52,8 +52,14 @@ def check(
     tally.lacking.update(dict.fromkeys(mute, "not asked for"))
     started = time.monotonic()
     rng = Random(f"{NAME} {name} {seed}")
-    configurations = cycle([(variant, factory(variant)) for variant in variants(name)])
-    first_sizes = {variant: _first_sizes(factory(variant)().contract, rng) for variant in variants(name)}
+    builders = {variant: factory(variant) for variant in variants(name)}
+    first_sizes = {}
+    for variant, build in builders.items():
+        checker = Checker(build())
+        first_sizes[variant] = _first_sizes(checker.contract, rng)
+        for law, why in lacking(checker.shows, checker.contract).items():
+            tally.lacking.setdefault(law, why)
+    configurations = cycle(builders.items())
     hangs = 0
     while tally.operations < operations and time.monotonic() < deadline and hangs < _MOST_HANGS:
         variant, build = next(configurations)
@@ -64,10 +70,8 @@ def check(
         tally.runs += 1
         tally.refusals += run.checker.refusals
         tally.skipped += run.checker.skipped
-        tally.evidence.update(run.evidence())
+        tally.evidence.update(run.checker.evidence())
         tally.novelty.seen.update(run.states)
-        for law, why in run.lacking().items():
-            tally.lacking.setdefault(law, why)
         if found is not None:
             if found.law != "deterministic":
                 found = pinpoint_bounded(build, found, mute)
@@ -149,13 +153,4 @@ class Run:
         """Now and then make the same calls on a second target: the answers must be the same."""
         if not self.rng.randrange(_TWIN_EVERY):
             compare_twins(self.checker, self.build, self.operations)
-
-    def evidence(self) -> dict[str, int]:
-        """How often each law was asked with its condition met."""
-        return self.checker.evidence()
-
-    def lacking(self) -> dict[str, str]:
-        """Laws that this target gives no occasion for, with the reason."""
-        reasons = {law.id: missing(law, self.checker.shows, self.checker.contract) for law in LAWS.values()}
-        return {law: why for law, why in reasons.items() if why is not None}
 

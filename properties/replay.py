@@ -12,9 +12,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
-from heaplaw.checker import Checker, Unusable, missing
+from heaplaw.checker import Checker, Unusable, lacking
 from heaplaw.impls.registry import factory
-from heaplaw.lawbook import LAWS, Broken
+from heaplaw.lawbook import Broken
 from heaplaw.operations import Kind, Operation
 from heaplaw.protocol import Refusal
 from heaplaw.runs import Violation, compare_twins, pinpoint, violation
@@ -82,11 +82,9 @@ def replay(
         if not mute:
             tally.operations, tally.runs = checker.index + 1 if found is None else len(operations), 1
             tally.refusals, tally.skipped, tally.seconds = checker.refusals, checker.skipped, figures.seconds
+            tally.lacking = lacking(checker.shows, checker.contract)
             first = figures
         tally.evidence |= checker.evidence()
-        for law in LAWS.values():
-            if law.id not in mute and (why := missing(law, checker.shows, checker.contract)) is not None:
-                tally.lacking[law.id] = why
         if found is None:
             return Replayed(tally, figures if not mute else first)
         if found.law != "deterministic":
@@ -187,7 +185,7 @@ def _compare(checker: Checker, figures: Figures, recorded: int) -> None:
 
 
 def confirm(finding: Finding) -> bool:
-    """Does the plain replayer see the finding's law broken in a fresh process, twice the same?"""
+    """Does the plain replayer see the finding's law broken in a fresh process?"""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         try:

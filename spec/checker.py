@@ -74,6 +74,12 @@ def missing(law: Law, shows: Set[str], contract: Contract) -> str | None:
     return None
 
 
+def lacking(shows: Set[str], contract: Contract) -> dict[str, str]:
+    """Laws that a target gives no occasion for, with the reason."""
+    reasons = {law.id: missing(law, shows, contract) for law in LAWS.values()}
+    return {law: why for law, why in reasons.items() if why is not None}
+
+
 def _promised(contract: Contract, name: str) -> bool:
     """Is something promised?  A bound of zero is a promise, an empty set is none."""
     value = getattr(contract, name)
@@ -182,7 +188,7 @@ class Checker:
         self.problem = "a hang" if isinstance(problem, Hang) else f"{type(problem).__name__}: {problem}"
         self.ended = True
         if isinstance(problem, PageError) and missing(LAWS["conservation"], self.shows, self.contract) is None:
-            if any(law.id == "conservation" for law in self.laws):
+            if self._asks("conservation"):
                 raise Broken("conservation", "pages given back as they were taken", str(problem)) from problem
         elif self._returns:
             _laws.returns(self)
@@ -486,7 +492,7 @@ class Checker:
         self._drain(op)
         if "destroy" in self.shows:
             self.target.destroy()
-            if self.source is not None and self.source.held and any(law.id == "conservation" for law in self.laws):
+            if self.source is not None and self.source.held and self._asks("conservation"):
                 raise Broken("conservation", "every page back after destroy", f"{self.source.held} still held")
         self.ended = True
 
@@ -503,6 +509,10 @@ class Checker:
         return bool(promises.get(kind, True)) and (kind not in needs or needs[kind] in self.shows)
 
     # ---- what laws ask ------------------------------------------------------------------
+
+    def _asks(self, law: str) -> bool:
+        """Is this law among those that are asked?"""
+        return any(known.id == law for known in self.laws)
 
     def _ask(self, moment: str) -> None:
         self.moments[moment] += 1
@@ -569,10 +579,6 @@ class Checker:
         if self.contract.spaces == "pages" and self.source is not None:
             return int(self.source.held * self.page_size)
         return int(self.contract.arena) * len(self.view.spaces)
-
-    def recount(self, name: str) -> int | None:
-        """A standard counter's true value."""
-        return self.view.recount(name)
 
     def compare(self, law: str) -> None:
         """The written bytes of the block are what was written; whole when small or at the end."""
