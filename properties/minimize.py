@@ -11,6 +11,7 @@ from itertools import combinations, pairwise
 
 from heaplaw.operations import Kind, Operation
 from heaplaw.runs import Violation, run
+from heaplaw.twins import TWIN_LAWS
 
 from .watchdog import watchdog
 
@@ -212,7 +213,7 @@ def first_break(
 def smallest(build: Callable[[], object], found: Violation, mute: Sequence[str] = ()) -> Violation:
     """The violation with its trace minimised, the same law broken; unchanged where it does not recur."""
 
-    twins = TWINS if found.law == "deterministic" else 0
+    twins = TWINS if found.law in TWIN_LAWS else 0
 
     def fails(operations: Operations, audit_from: int = 0) -> bool:
         seen = first_break(build, operations, mute, audit_from, twins=twins)

@@ -17,7 +17,8 @@ from heaplaw.contract import Contract
 from heaplaw.impls.registry import factory, variants
 from heaplaw.lawbook import LAWS, Broken
 from heaplaw.operations import Kind, Operation
-from heaplaw.runs import Violation, compare_twins, pinpoint, violation
+from heaplaw.runs import Violation, pinpoint, violation
+from heaplaw.twins import TWIN_LAWS, compare_twins
 
 from .events import Swarm, program
 from .minimize import smallest
@@ -73,7 +74,7 @@ def check(
         tally.evidence.update(run.checker.evidence())
         tally.novelty.seen.update(run.states)
         if found is not None:
-            if found.law != "deterministic":
+            if found.law not in TWIN_LAWS:
                 found = pinpoint_bounded(build, found, mute)
             found = smallest(build, found, tuple(mute))
             tally.findings.append(Finding(variant, found))
@@ -153,4 +154,3 @@ class Run:
         """Now and then make the same calls on a second target: the answers must be the same."""
         if not self.rng.randrange(_TWIN_EVERY):
             compare_twins(self.checker, self.build, self.operations)
-

@@ -17,8 +17,9 @@ from heaplaw.impls.registry import factory
 from heaplaw.lawbook import Broken
 from heaplaw.operations import Kind, Operation
 from heaplaw.protocol import Refusal
-from heaplaw.runs import Violation, compare_twins, pinpoint, violation
+from heaplaw.runs import Violation, pinpoint, violation
 from heaplaw.trace import Trace
+from heaplaw.twins import TWIN_LAWS, compare_twins
 
 from .minimize import TWINS
 from .verdict import Finding, Tally
@@ -87,7 +88,7 @@ def replay(
         tally.evidence |= checker.evidence()
         if found is None:
             return Replayed(tally, figures if not mute else first)
-        if found.law != "deterministic":
+        if found.law not in TWIN_LAWS:
             with watchdog(_SECONDS[0] + _SECONDS[1] * len(operations)):
                 found = pinpoint(build, found, mute=mute)
         tally.findings.append(Finding(target, found))

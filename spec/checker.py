@@ -25,6 +25,7 @@ from typing import Any
 
 from . import laws as _laws
 from .contract import Contract, Request
+from .groups import Groups
 from .lawbook import LAWS, Broken, Law
 from .operations import ATOMIC, Kind, Operation, birth_name
 from .pages import PageError
@@ -59,7 +60,8 @@ def missing(law: Law, shows: Set[str], contract: Contract) -> str | None:
         "bounds": ("extents" in shows or contract.handles == "address") and bool(contract.arena or page_based),
         "owned": "pages" in shows or (contract.overhead is not None and "free_regions" in shows),
         "drained": contract.drained_size is not None or contract.drained_pages is not None,
-        "arena": contract.arena > 0,
+        "arena": contract.arena > 0 and contract.spaces == "arena",
+        "tiled": contract.tiled and page_based,
         "rival": False,  # a second implementation: only a comparison has one
         "largest": contract.largest > 0,
         "handles": contract.handles == "opaque",
@@ -143,6 +145,8 @@ class Checker:
         self.moments: Counter[str] = Counter()  # how often each moment came
         self.refusals = self.served = self.skipped = self._touched = self._refused_since = 0
         self._spent = self._injected = 0
+        self._mapped: Counter[int] = Counter()  # CPU -> objects that are mapped there
+        self._groups = Groups() if self.contract.isolated_groups else None
 
     def _bind(self) -> None:
         """Resolve once what every operation would otherwise look up."""
@@ -159,7 +163,7 @@ class Checker:
         self._alloc_target, self._free_target = target.alloc, target.free
         handlers: dict[int, Callable[[Operation], None]] = {
             Kind.ALLOC: self._alloc, Kind.FREE: self._free, Kind.REALLOC: self._realloc, Kind.WRITE: self._write,
-            Kind.READ: self._read, Kind.MAP: self._map, Kind.UNMAP: self._map, Kind.MAINTAIN: self._maintain,
+            Kind.READ: self._read, Kind.MAP: self._map, Kind.UNMAP: self._end_map, Kind.MAINTAIN: self._maintain,
             Kind.LINK: self._link, Kind.ON_CPU: self._on_cpu, Kind.BAD_FREE: self._bad_free,
             Kind.BAD_ALLOC: self._bad_alloc, Kind.FAIL_PAGES: self._fail_pages, Kind.DRAIN: self._drain,
             Kind.DESTROY: self._destroy,
@@ -250,6 +254,8 @@ class Checker:
         self.block = block = Block(name, answer, size, align, extents)
         if mode:
             block.group, block.atomic = int(mode) >> 1, bool(int(mode) & ATOMIC)
+        if self._groups is not None:
+            self._groups.enter(block)
         for check in self._on_place:
             check(self)
         for check in self._on_alloc:
@@ -294,6 +300,8 @@ class Checker:
             self.skipped += 1
             return
         self._touch(block)
+        if block.mapped:
+            self._unmap(block)
         held = self.source.held if self.source is not None else 0
         self.call_free(block.handle, block.size)
         self._forget(block)
@@ -303,6 +311,8 @@ class Checker:
 
     def _forget(self, block: Block) -> None:
         self.shadow.remove(block)
+        if self._groups is not None:
+            self._groups.leave(block)
         if self.by_handle is not None:
             self.by_handle.pop(block.handle, None)
         if self.contract.slack_grows:
@@ -321,6 +331,8 @@ class Checker:
             self.skipped += 1
             return
         self._touch(block)
+        if block.mapped:
+            self._unmap(block)
         answer = self.target.realloc(block.handle, op[2])
         if answer is None or answer.__class__ is Refusal:
             self.answer = answer
@@ -385,13 +397,30 @@ class Checker:
         self._touch(block)
 
     def _map(self, op: Operation) -> None:
-        block, mapping = self.shadow.live.get(op[1]), op[0] == Kind.MAP
-        if block is None or "map" not in self.shows or block.mapped == mapping:
+        block, most = self.shadow.live.get(op[1]), self.contract.mappings
+        full = most and self._mapped[self.cpu] >= most
+        if block is None or "map" not in self.shows or block.mapped or full:
             self.skipped += 1
             return
-        (self.target.map if mapping else self.target.unmap)(block.handle)
-        block.mapped = mapping
+        self.target.map(block.handle, **self._circumstances())
+        block.mapped = self.cpu + 1
+        self._mapped[self.cpu] += 1
         self._touch(block)
+
+    def _end_map(self, op: Operation) -> None:
+        block = self.shadow.live.get(op[1])
+        if block is None or not block.mapped:
+            self.skipped += 1
+            return
+        self._unmap(block)
+        self._touch(block)
+
+    def _unmap(self, block: Block) -> None:
+        """End a mapping on the CPU where it was made."""
+        here, self.cpu = self.cpu, block.mapped - 1
+        self.target.unmap(block.handle, **self._circumstances())
+        self._mapped[self.cpu] -= 1
+        block.mapped, self.cpu = 0, here
 
     def _maintain(self, op: Operation) -> None:
         kind = op[4]
@@ -427,6 +456,8 @@ class Checker:
             self.skipped += 1
             return
         self.target.link(one.handle, two.handle)
+        if self._groups is not None:
+            self._groups.join(one, two)
 
     def _on_cpu(self, op: Operation) -> None:
         self.cpu = int(op[4]) % self.contract.cpus
@@ -543,10 +574,17 @@ class Checker:
 
     def call_free(self, handle: Any, size: int) -> None:
         """``free`` as the contract wants it called."""
-        if self.contract.sized_free:
+        if self.contract.cpus > 1:
+            sized = (size,) if self.contract.sized_free else ()
+            self._free_target(handle, *sized, ctx=Context(self.cpu))
+        elif self.contract.sized_free:
             self._free_target(handle, size)
         else:
             self._free_target(handle)
+
+    def _circumstances(self) -> dict[str, Context]:
+        """What calls about an object take besides its handle."""
+        return {"ctx": Context(self.cpu)} if self.contract.cpus > 1 else {}
 
     def can_take(self, size: int) -> bool:
         """Would the page source, all else being free, hold this many bytes?"""
@@ -566,8 +604,10 @@ class Checker:
         if self.contract.spaces == "arena":
             return bool(start >= 0 and length >= 0 and start + length <= self.contract.arena)
         owned, size = self.source.owned, self.page_size
-        return space == 0 and start >= 0 and all(
-            page in owned for page in range(start // size, (start + max(length, 1) - 1) // size + 1)
+        return (
+            space == 0
+            and start >= 0
+            and all(page in owned for page in range(start // size, (start + max(length, 1) - 1) // size + 1))
         )
 
     def owned_text(self) -> str:

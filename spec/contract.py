@@ -52,7 +52,8 @@ class Contract:
     realloc_aligns: bool = False  # resizing keeps the alignment that was asked for
     sized_free: bool = False  # called as free(handle, size)
     contextual: bool = False  # alloc takes ctx
-    cpus: int = 1
+    cpus: int = 1  # more than one: free, map and unmap take ctx too
+    mappings: int = 0  # most objects mapped at once on a CPU; 0: any number
     groups: int = 0  # how many groups may be named in ctx
     maintenance: tuple[str, ...] = ()  # kinds that `maintain` knows
     moving: frozenset[str] = frozenset()  # kinds of maintenance that may move objects
@@ -69,6 +70,7 @@ class Contract:
     prologue: int = 0  # bytes before the first block of a space
     epilogue: int = 0  # bytes after the last one
     spaces: Literal["arena", "pages"] = "arena"  # pages: space 0 is the page source's memory
+    tiled: bool = False  # pages: live and free blocks tile every run of pages that is held
     mergeable: "Callable[[FreeRegion, FreeRegion], bool] | None" = None  # must not stay side by side
     list_of: "Callable[[FreeRegion], Hashable] | None" = None  # the list a free region belongs on
     container_list: "Callable[[Shadow], Callable[[Hashable], Hashable]] | None" = None  # same, containers
@@ -92,15 +94,17 @@ class Contract:
     hint_relations: "Callable[[Mapping[str, int]], str | None] | None" = None
     # -- compaction, groups, guarantees
     compacted_pages: "Callable[[Shadow], int] | None" = None  # exact pages after "compact"
-    isolated_groups: bool = False
+    isolated_groups: bool = False  # an object that names no group is a group of its own
     space_deterministic: bool = False
     placement: "Callable[[Request, Block], str | None] | None" = None
-    reserve: "Callable[[Shadow], int] | None" = None  # bytes served while pages are refused
+    reserve: "Callable[[Request, Shadow], int] | None" = None  # bytes that it gets though pages are refused
 
     def __post_init__(self) -> None:
         """Raises ValueError for promises that contradict each other."""
         if self.arena < 0 or self.granule < 1 or self.max_align < 1:
             raise ValueError("arena must not be negative, granule and max_align must be at least 1")
+        if self.tiled and self.spaces != "pages":
+            raise ValueError("tiled is about runs of pages: it needs spaces='pages'")
         if "size" in self.detects and not self.sized_free:
             raise ValueError("a wrong size can only be detected by a free that is given the size (sized_free)")
 

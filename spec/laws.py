@@ -149,17 +149,11 @@ def limits_honest(c: "Checker") -> None:
             raise Broken("limits-honest", f"{size} bytes served by a fresh heap", f"refused: {c.answer}")
 
 # -- structure
-@law("tiling", "audit", "free_regions arena", "Live and free blocks tile each space without gap or overlap.")
+@law("tiling", "audit", "free_regions arena|tiled", "Live and free blocks tile each space or run of pages.")
 def tiling(c: "Checker") -> None:
-    promise = c.contract
-    for space in c.view.spaces:
-        at, gap = 0, promise.prologue
-        for start, end, what in c.view.layout(space):
-            if start - at != gap:
-                raise Broken("tiling", f"{gap} bytes before {what}", f"{start - at} ({space}:{at}..{start})")
-            at, gap = end, promise.header
-        if promise.arena - at != promise.epilogue:
-            raise Broken("tiling", f"{promise.epilogue} bytes at the end", f"{promise.arena - at} ({space}:{at}..)")
+    for gap, space, at, start, what in c.view.seams():
+        if start - at != gap:
+            raise Broken("tiling", f"{gap} bytes before {what}", f"{start - at} ({space}:{at}..{start})")
 
 @law("coalesced", "audit", "free_regions contract.mergeable", "No two free neighbours that should merge stay apart.")
 def coalesced(c: "Checker") -> None:
@@ -321,7 +315,7 @@ def placement(c: "Checker") -> None:
 
 @law("reserve", "refuse ?", "contract.reserve", "What was promised in advance is served even while pages are refused.")
 def reserve(c: "Checker") -> None:
-    promised = c.contract.reserve(c.shadow)
+    promised = c.contract.reserve(c.request, c.shadow)
     if c.request.size <= promised:
         c.met("reserve")
         raise Broken("reserve", f"{c.request.size} of {promised} reserved bytes", f"refused: {c.answer}")

@@ -138,7 +138,11 @@ class Allocator(Protocol):
         """Serve ``size`` bytes; a handle, ``None`` (no memory) or a ``Refusal``."""
 
     def free(self, handle: Any) -> None:
-        """Give an object back.  With ``contract.sized_free`` called as ``free(handle, size)``."""
+        """Give an object back.
+
+        With ``contract.sized_free`` called as ``free(handle, size)``; where the contract has
+        several ``cpus``, ``ctx`` is given as well.
+        """
 
 
 class Shows(Allocator, Protocol):
@@ -161,7 +165,7 @@ class Shows(Allocator, Protocol):
     def cost(self) -> Mapping[str, int]: ...  # steps of the last call, by name
     def maintain(self, kind: str) -> Maintained: ...
     def link(self, handle: Any, other: Any) -> None: ...
-    def map(self, handle: Any) -> None: ...
+    def map(self, handle: Any) -> None: ...  # with ctx where the contract has several cpus
     def unmap(self, handle: Any) -> None: ...
     def destroy(self) -> None: ...
     def snapshot(self) -> Hashable: ...

@@ -1,4 +1,4 @@
-"""Whole traces: run them, name the first operation that breaks a law, compare two runs.
+"""Whole traces: run them, name the first operation that breaks a law.
 
 >>> from heaplaw import Contract
 >>> class Bump:
@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .checker import Checker, Unusable
-from .lawbook import LAWS, Broken
+from .lawbook import Broken
 from .operations import Operation
 from .trace import Trace
+from .twins import compare_twins
 
 _SHORT = 1000  # operations; a trace up to this long is audited from its start when it is run again
 
@@ -50,7 +51,7 @@ def run(
     """Check operations on a fresh target; the first violation, or None.
 
     Audits after every ``audit_every`` operations from ``audit_from`` on, and at the end; 0: on the schedule.
-    ``twins``: also make the calls on so many more targets, whose answers must be the same.
+    ``twins``: also ask the laws about two runs, of so many more targets (see ``twins``).
     """
     checker = Checker(build(), mute=mute, audit_every=audit_every, audit_from=audit_from)
     checker.thorough = audit_every == 1
@@ -65,33 +66,6 @@ def run(
     except Unusable:
         pass
     return None
-
-
-def compare_twins(
-    checker: Checker, build: Callable[[], Any], operations: Sequence[Operation], twins: int = 2
-) -> None:
-    """Ask ``deterministic``: the same calls on fresh targets, laws aside.  Raises Broken."""
-    law = LAWS["deterministic"]
-    if law in checker.laws:
-        first = answers(build(), operations)
-        for _ in range(twins - 1):
-            checker.twins = (first, answers(build(), operations))
-            checker.met(law.id)
-            law.check(checker)
-
-
-def answers(target: Any, operations: Iterable[Operation]) -> list[Any]:
-    """What a target answers to each operation, laws aside; shorter where it breaks down."""
-    checker = Checker(target, mute=LAWS, audit_every=1 << 60)
-    seen = []
-    for op in operations:
-        checker.answer = None
-        try:
-            checker.step(op)
-        except Unusable:
-            break
-        seen.append(checker.answer)
-    return seen
 
 
 def violation(checker: Checker, broken: Broken, operations: Sequence[Operation]) -> Violation:

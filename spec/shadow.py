@@ -37,7 +37,8 @@ class Block:
         self.extents = extents
         self.length = 0  # bytes of all extents; set when the block is added
         self.cpu = self.group = 0
-        self.atomic = self.mapped = False
+        self.mapped = 0  # 1 + the CPU that it is mapped on
+        self.atomic = False
         self.seed = (name * 40503) & 0xFFFF
         self.written = 0  # bytes from the start that hold the pattern
 

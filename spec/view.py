@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .protocol import Direction, FreeRegion, Hint, Listed, Quantity
-from .shadow import Block
+from .shadow import SPACE_SHIFT
 
 if TYPE_CHECKING:
     from .checker import Checker
@@ -58,14 +58,39 @@ class View:
             return sum(region.length for region in self.regions)
         return int(self._c.target.counters().get("free_bytes", 0)) if "counters" in self._c.shows else 0
 
-    def layout(self, space: int) -> Iterator[tuple[int, int, str]]:
+    def layout(self, space: int) -> list[tuple[int, int, str]]:
         """(start, end, what) of live and free blocks of a space, by address."""
-        live = self._c.shadow.extents(space, 0, self._c.contract.arena + 1)
-        blocks: list[tuple[int, int, Block | None]] = list(live)
-        blocks += [(r.start, r.start + r.length, None) for r in self.regions if r.space == space]
+        live = self._c.shadow.extents(space, 0, 1 << SPACE_SHIFT)
+        blocks = [(start, end, "a live block") for start, end, _ in live]
+        blocks += [(r.start, r.start + r.length, "a free block") for r in self.regions if r.space == space]
         blocks.sort(key=lambda block: block[:2])
-        for start, end, block in blocks:
-            yield start, end, "a free block" if block is None else "a live block"
+        return blocks
+
+    def seams(self) -> Iterator[tuple[int, int, int, int, str]]:
+        """(bytes promised, space, from, to, before what) of every seam of a space or a run of pages.
+
+        A seam lies before the first block, between two neighbours and behind the last one.
+        """
+        promise = self._c.contract
+        stretches = self._stretches()
+        for space in self.spaces if promise.spaces == "arena" else (0,):
+            blocks, index = self.layout(space), 0
+            for low, high in stretches:
+                at, gap = low, promise.prologue
+                while index < len(blocks) and (promise.spaces == "arena" or blocks[index][0] < high):
+                    start, end, what = blocks[index]
+                    yield gap, space, at, start, what
+                    at, gap, index = end, promise.header, index + 1
+                yield promise.epilogue, space, at, high, "the end"
+            for start, _, what in blocks[index:]:  # beyond the last run: no gap is the right one
+                yield 0, space, start + 1, start, f"{what} outside the pages held"
+
+    def _stretches(self) -> list[tuple[int, int]]:
+        """(start, end) of the arena, or of each run of pages held, in bytes."""
+        if self._c.contract.spaces == "arena":
+            return [(0, self._c.contract.arena)]
+        size = self._c.page_size
+        return [(page * size, (page + (1 << order)) * size) for page, order in sorted(self._c.source.runs.items())]
 
     def live_bits(self, space: int, start: int, unit: int, units: int) -> int:
         """The allocation bitmap that the shadow heap calls for."""

@@ -29,7 +29,8 @@ from heaplaw import (
 )
 from heaplaw.checker import Hang, Unusable
 from heaplaw.lawbook import Broken
-from heaplaw.runs import answers, compare_twins, pinpoint
+from heaplaw.runs import pinpoint
+from heaplaw.twins import answers, compare_twins
 
 
 def alloc(name, size=8, align=1, mode=0):
@@ -1056,6 +1057,24 @@ class TestContents:
         assert run(Short, [alloc(0)]).expected == "byte 0 of a (8 bytes at 0+8) as written"
 
 
+class Mapped(Box):
+    """Notes on which CPU objects are mapped, unmapped and freed."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def map(self, handle, *, ctx):
+        self.calls.append(("map", handle, ctx.cpu))
+
+    def unmap(self, handle, *, ctx):
+        self.calls.append(("unmap", handle, ctx.cpu))
+
+    def free(self, handle, *, ctx):
+        self.calls.append(("free", handle, ctx.cpu))
+        super().free(handle)
+
+
 class TestMapping:
     def test_once(self):
         """What is mapped is not mapped again, what is not is not unmapped."""
@@ -1063,6 +1082,22 @@ class TestMapping:
         checker = stepped(Everything(), alloc(0), unmap, mapping, mapping, unmap, unmap, mapping, mute=["tiling"])
         assert (checker.skipped, checker.target.mapped) == (3, {0})
         assert stepped(Box(), alloc(0), mapping).skipped == 1
+
+    def test_most_mappings(self):
+        """A CPU maps no more objects at once than the contract says; each CPU counts for itself."""
+        target = type("Few", (Mapped,), {"contract": replace(Mapped.contract, mappings=1, cpus=2)})
+        over = [alloc(0), alloc(1), alloc(2), Operation(Kind.MAP, 0), Operation(Kind.MAP, 1)]
+        checker = stepped(target(), *over, Operation(Kind.ON_CPU, mode=1), Operation(Kind.MAP, 1), mute=["tiling"])
+        assert (checker.skipped, checker.target.calls) == (1, [("map", 0, 0), ("map", 8, 1)])
+
+    @pytest.mark.parametrize("end", [Operation(Kind.UNMAP, 0), Operation(Kind.FREE, 0), DRAIN])
+    def test_unmapped_where_it_was_mapped(self, end):
+        """A mapping ends on the CPU where it was made, before its object is freed."""
+        target = type("Few", (Mapped,), {"contract": replace(Mapped.contract, mappings=1, cpus=2)})
+        checker = stepped(target(), alloc(0), Operation(Kind.MAP, 0), Operation(Kind.ON_CPU, mode=1), end)
+        frees = [] if end.kind == Kind.UNMAP else [("free", 0, 1)]
+        assert checker.target.calls == [("map", 0, 0), ("unmap", 0, 0), *frees]
+        assert checker.cpu == 1
 
     def test_link(self):
         """Two live objects are linked; anything else is skipped."""
@@ -1314,7 +1349,7 @@ class Shows(Fit):
     contract = replace(
         Fit.contract, hint_slack={"most": 8}, hint_relations=lambda values: None, cost_bounds={"probes": lambda *_: 1},
         metadata_bound=lambda shadow, source: 8 * len(shadow), waste=lambda size, align: 0,
-        reserve=lambda shadow: 8, geometry=lambda block: None, placement=lambda request, block: None,
+        reserve=lambda request, shadow: 8, geometry=lambda block: None, placement=lambda request, block: None,
         must_refuse=lambda request, shadow, source: False, list_of=lambda region: 1,
     )  # fmt: skip
 

@@ -83,7 +83,7 @@ class TestMissing:
             ("in-bounds", Contract(), set(), "not shown: bounds"),
             ("in-bounds", Contract(spaces="pages"), set(), "not shown: bounds"),
             ("in-bounds", Contract(arena=8, handles="opaque"), set(), "not shown: bounds"),
-            ("tiling", Contract(), {"free_regions"}, "not shown: arena"),
+            ("tiling", Contract(), {"free_regions"}, "not shown: arena|tiled"),
             ("drain", Contract(), set(), "not shown: drained"),
             ("conservation", Contract(overhead=lambda *_: 0), set(), "not shown: owned"),
             ("conservation", Contract(), {"free_regions"}, "not shown: owned"),

@@ -348,7 +348,7 @@ CASES = {
     "compaction-progress": (Grows, [a, compact]),
     "compaction-idempotent": (InTwoGoes, [a, compact, compact]),
     "placement": (promising(Box, placement=no_place), [a]),
-    "reserve": (promising(Box, reserve=lambda shadow: ARENA), [a, full]),
+    "reserve": (promising(Box, reserve=lambda request, shadow: ARENA), [a, full]),
     "isolated": (
         promising(Shown, isolated_groups=True, groups=2, contextual=True),
         [a, Operation(Kind.ALLOC, 1, 8, 1, 4)],
@@ -371,6 +371,41 @@ MORE = [  # further states, for laws that look at more than one thing
         "contract": replace(Box.contract, must_serve=serves, min_size=ARENA), "alloc": lambda self, size: None,
     }), [a]),
 ]  # fmt: skip
+
+
+class Tiles(Paged):
+    """Halves of pages, with two bytes before, between and behind them, and all of it shown."""
+
+    contract = replace(Paged.contract, max_size=29, tiled=True, prologue=2, header=2, epilogue=2)
+
+    def alloc(self, size, align=1, *, ctx=None):
+        return super().alloc(size) if size <= 29 else None
+
+    def extents(self, handle):
+        return (Extent(0, self.homes[handle] * 64 + 2, 29),)
+
+    def free_regions(self):
+        return [FreeRegion(0, page * 64 + 33, 29) for page in self.homes.values()]
+
+
+class LosesEnd(Tiles):
+    def free_regions(self):
+        return [region._replace(length=28) for region in super().free_regions()]
+
+
+class LosesHalf(Tiles):
+    def free_regions(self):
+        return []
+
+
+class Strays(Tiles):
+    def free_regions(self):
+        return [*super().free_regions(), FreeRegion(0, 900, 4)]
+
+
+MORE += [("tiling", LosesEnd, [a]), ("tiling", LosesHalf, [a]), ("tiling", Strays, [a])]
+
+
 TWINS = {
     "deterministic": (Box, ([0, 8], [0, 16])),
     "space-determinism": (promising(Box, space_deterministic=True), (3, 4)),
@@ -422,7 +457,7 @@ def test_twin_laws(law):
     LAWS[law].check(checker)
 
 
-@pytest.mark.parametrize("target", [Box, Shown, Filled, Fit, Sorted, Paged])
+@pytest.mark.parametrize("target", [Box, Shown, Filled, Fit, Sorted, Paged, Tiles])
 def test_honest_targets_pass(target):
     """No law rejects an honest allocator, whatever it shows."""
     operations = [a, b, Operation(Kind.ALLOC, 2, 30), free_a, Operation(Kind.ALLOC, 3, 8)]

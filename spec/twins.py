@@ -1,0 +1,98 @@
+"""Laws about two runs: make the calls again, or only those of one group, and compare.
+
+>>> from heaplaw import Checker, Contract, Operation
+>>> class Dice:
+...     contract = Contract(arena=64)
+...     count = 0
+...     def __init__(self): Dice.count += 8; self.at = Dice.count
+...     def alloc(self, size, align=1, *, ctx=None): return self.at
+...     def free(self, handle): pass
+>>> compare_twins(Checker(Dice()), Dice, [Operation(1, 0, 8)])
+Traceback (most recent call last):
+heaplaw.lawbook.Broken: deterministic: expected answer 16 at operation 1 again; seen 24
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .checker import Checker, Unusable
+from .lawbook import LAWS
+from .operations import Kind, Operation
+
+TWIN_LAWS = frozenset({"deterministic", "space-determinism"})
+"""Laws that a single run cannot break: replaying and minimising them takes several."""
+
+_BY_NAME = (Kind.FREE, Kind.REALLOC, Kind.WRITE, Kind.READ)
+_LOCAL = (*_BY_NAME, Kind.ALLOC, Kind.DRAIN)  # what a group's pages may depend on
+
+
+def compare_twins(checker: Checker, build: Callable[[], Any], operations: Sequence[Operation], twins: int = 2) -> None:
+    """Ask the laws about two runs, on fresh targets, all other laws aside.  Raises Broken."""
+    asked = {law.id for law in checker.laws}
+    if "deterministic" in asked:
+        first = answers(build(), operations)
+        for _ in range(twins - 1):
+            _ask(checker, "deterministic", first, answers(build(), operations))
+    if "space-determinism" in asked:
+        for group in range(1, checker.contract.groups + 1):
+            alone, together = (footprint(build(), part, group) for part in _apart(operations, group))
+            if alone and together:
+                steps = list(zip(alone, together, strict=True))
+                _ask(checker, "space-determinism", *next((pair for pair in steps if pair[0] != pair[1]), steps[-1]))
+
+
+def _ask(checker: Checker, law: str, one: Any, two: Any) -> None:
+    checker.twins = (one, two)
+    checker.met(law)
+    LAWS[law].check(checker)
+
+
+def answers(target: Any, operations: Iterable[Operation]) -> list[Any]:
+    """What a target answers to each operation, laws aside; shorter where it breaks down."""
+    checker = Checker(target, mute=LAWS, audit_every=1 << 60)
+    seen = []
+    for op in operations:
+        checker.answer = None
+        try:
+            checker.step(op)
+        except Unusable:
+            break
+        seen.append(checker.answer)
+    return seen
+
+
+def _apart(operations: Sequence[Operation], group: int) -> tuple[list[Operation], list[Operation]]:
+    """The operations of one group, and those of all: requests and frees, no links, no page failures."""
+    every = [op for op in operations if op.kind in _LOCAL]
+    mine = {op.name for op in every if op.kind == Kind.ALLOC and int(op.mode) >> 1 == group}
+    alone = [op for op in every if op.kind == Kind.DRAIN or op.name in mine]
+    return alone, every
+
+
+def footprint(target: Any, operations: Iterable[Operation], group: int) -> list[int] | None:
+    """Pages that a group's objects touch after each of its operations; None if one was refused."""
+    checker, pages = Checker(target, mute=LAWS, audit_every=1 << 60), []
+    mine: set[int] = set()
+    for op in operations:
+        if op.kind == Kind.ALLOC and int(op.mode) >> 1 == group:
+            mine.add(op.name)
+        refusals = checker.refusals
+        try:
+            checker.step(op)
+        except Unusable:
+            return None
+        if op.name in mine and checker.refusals != refusals:
+            return None  # how many pages there are is not the group's doing
+        if op.kind == Kind.DRAIN or op.name in mine:
+            pages.append(_pages_touched(checker, mine))
+    return pages
+
+
+def _pages_touched(checker: Checker, names: set[int]) -> int:
+    live, size = checker.shadow.live, checker.page_size
+    return len({
+        (space, page)
+        for name in names & live.keys()
+        for space, start, length in live[name].extents
+        for page in range(start // size, (start + max(length, 1) - 1) // size + 1)
+    })  # fmt: skip
