@@ -25,10 +25,12 @@ from heaplaw.properties.verdict import INCONCLUSIVE, INTERNAL, PASSED, USAGE, Fi
 from heaplaw.trace import Trace
 
 from . import report
+from .published import zram
 
 _STOPPED = 130
 _PIPE_WIDTH = 120
-_DEFAULT_OPERATIONS = 200_000
+_MOST_OPERATIONS = 200_000  # of a target, where no budget is given
+_OPERATIONS = 1_200_000  # of all targets together, so that a check of all stays under a minute
 _DEFAULT_TIME = "55s"
 
 
@@ -116,7 +118,10 @@ def list_command(json_path: Path | None, laws: bool) -> None:
 
 @cli.command()
 @click.argument("targets", nargs=-1)
-@click.option("--ops", type=click.IntRange(1), default=_DEFAULT_OPERATIONS, show_default=True, help="Budget a target.")
+@click.option(
+    "--ops", type=click.IntRange(1), help="Budget a target.",
+    show_default=f"{_MOST_OPERATIONS:,}, or a share of {_OPERATIONS:,}",
+)
 @click.option("--time", "seconds", type=Duration(), default=_DEFAULT_TIME, show_default=True, help="Ceiling.")
 @_seed
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
@@ -127,7 +132,7 @@ def list_command(json_path: Path | None, laws: bool) -> None:
 @_json
 def check(
     targets: tuple[str, ...],
-    ops: int,
+    ops: int | None,
     seconds: float,
     seed: int,
     jobs: int,
@@ -153,7 +158,8 @@ def check(
         _make_folder(save)
     console = _console()
     console.print(f"seed {seed}", highlight=False)
-    work = shards.cut(names, engine, ops, seed, only)
+    budget = ops or min(_MOST_OPERATIONS, _OPERATIONS // len(names))
+    work = shards.cut(names, engine, budget, seed, only)
     with _bar("checking", sum(shard.operations for shard in work)) as progress:
         tallies = shards.run_shards(work, jobs=jobs, seconds=seconds, progress=progress)
     code = exit_code(tallies)
@@ -165,7 +171,8 @@ def check(
     console.print()
     console.print(report.law_table(tallies) if verbose else report.summary(tallies))
     if verbose:
-        console.print("\n" + "\n".join(report.reasons(tallies)), highlight=False, soft_wrap=True, markup=False)
+        notes = [*report.legend(tallies), *report.reasons(tallies)]
+        console.print("\n" + "\n".join(notes), highlight=False, soft_wrap=True, markup=False)
     console.print("\n" + report.verdict(tallies, code), highlight=False, soft_wrap=True)
     console.print(f"seed {seed}", highlight=False)
     return code
@@ -265,6 +272,51 @@ def import_command(file: Path, output: Path, family: str, seed: int | None, json
     click.echo(f"{len(recording.trace.operations):,} operations written to {output}")
 
 
+@cli.group("reproduce")
+def reproduce() -> None:
+    """Make a published experiment again.
+
+    \b
+    Example: heaplaw reproduce zram /usr/src/linux
+    """
+
+
+@reproduce.command("zram")
+@click.argument("tree", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--remove", metavar="A,B,...", default="", help="Directories to remove, in order.")
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Write and remove so often.")
+@click.option("--with", "compress", type=click.Choice(["lz4", "lzo"]), default="lz4", show_default=True)
+@click.option("--lag", type=click.IntRange(0), default=zram.LAG, show_default=True, help="Pages writes come late by.")
+@click.option("--target", "targets", multiple=True, help="Allocators to store into; may be repeated.")
+@_json
+def reproduce_zram(
+    tree: Path, remove: str, rounds: int, compress: str, lag: int, targets: tuple[str, ...], json_path: Path | None
+) -> None:
+    """Store TREE's pages compressed, remove directories, and print the overhead after each step.
+
+    \b
+    Example: heaplaw reproduce zram /usr/src/linux --rounds 2
+    """
+    folders = tuple(name for name in remove.split(",") if name)
+    names = targets or zram.TARGETS
+    steps: list[zram.Step] = []
+    try:
+        how = zram.compressor(compress)
+        with _bar("storing", 0, "pages") as progress:
+            for step in zram.experiment(
+                tree, names, how, folders=folders, rounds=rounds, lag=lag, progress=progress
+            ):
+                steps.append(step)
+    except zram.ExperimentError as problem:
+        raise Problem(str(problem)) from None
+    recorded = zram.recording() if tuple(dict.fromkeys(step.name for step in steps)) == zram.STEPS else {}
+    if json_path is not None:
+        json_path.write_text(report.to_json([zram.as_json(step) for step in steps]))
+    console = _console()
+    console.print(zram.table(steps, recorded))
+    console.print("\n" + zram.verdict(steps, recorded), highlight=False, soft_wrap=True)
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -282,15 +334,15 @@ def _save(folder: Path, finding: Finding) -> Path:
 
 
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal; silence in a pipe."""
+def _bar(title: str, total: int, what: str = "operations") -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal, told what is done and, if it changed, the total; silence in a pipe."""
     if not sys.stderr.isatty():
-        yield lambda done: None
+        yield lambda done, total=None: None
         return
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("operations"), TimeElapsedColumn())
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total)
-        yield lambda done: progress.update(task, completed=done)
+        yield lambda done, total=None: progress.update(task, completed=done, total=total)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from heaplaw.contract import Contract
 from heaplaw.impls.registry import BUILT_IN, factory
 from heaplaw.lawbook import LAWS
+from heaplaw.operations import birth_name
 from heaplaw.properties.recorded import Recording
 from heaplaw.properties.replay import Figures
 from heaplaw.properties.strip import strips
@@ -23,6 +24,13 @@ SYMBOLS = {
     Status.NOT_RUN: "not run",
     Status.NOT_APPLICABLE: "-",
 }
+_SIGNS = {
+    Status.REFUTED: "X",
+    Status.INCONCLUSIVE: "?",
+    Status.NOT_RUN: "o",
+    Status.NOT_APPLICABLE: "-",
+}
+_WIDE_COLUMNS = 5  # targets whose names and counts fit beside the laws
 
 
 def summary(tallies: Sequence[Tally]) -> Table:
@@ -48,18 +56,36 @@ def summary(tallies: Sequence[Tally]) -> Table:
 
 
 def law_table(tallies: Sequence[Tally]) -> Table:
-    """Law by target: the verdict, or how often a passed law's condition held."""
+    """Law by target: the verdict, or how often a passed law's condition held.
+
+    Many targets stand as letters, explained by ``legend``, and only with their verdicts.
+    """
+    few = len(tallies) <= _WIDE_COLUMNS
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("law", no_wrap=True)
-    for tally in tallies:
-        table.add_column(escape(tally.target), justify="right")
+    for letter, tally in zip(_letters(tallies), tallies, strict=True):
+        table.add_column(escape(tally.target) if few else letter, justify="right" if few else "center")
     for law in LAWS:
         cells = []
         for tally in tallies:
             status = tally.status(law)
-            cells.append(f"{tally.evidence[law]:,}" if status is Status.PASSED else SYMBOLS[status])
+            passed = f"{tally.evidence[law]:,}" if few else "ok"
+            cells.append(passed if status is Status.PASSED else (SYMBOLS if few else _SIGNS)[status])
         table.add_row(law, *cells)
     return table
+
+
+def legend(tallies: Sequence[Tally]) -> list[str]:
+    """What the letters and signs of a table of many targets mean; nothing for a few."""
+    if len(tallies) <= _WIDE_COLUMNS:
+        return []
+    letters = [f"{letter} {tally.target}" for letter, tally in zip(_letters(tallies), tallies, strict=True)]
+    signs = [f"{sign} {status.value}" for status, sign in _SIGNS.items()]
+    return ["  ".join(letters), "  ".join(["ok passed", *signs])]
+
+
+def _letters(tallies: Sequence[Tally]) -> list[str]:
+    return [birth_name(index).upper() for index in range(len(tallies))]
 
 
 def reasons(tallies: Sequence[Tally]) -> list[str]:

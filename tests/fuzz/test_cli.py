@@ -8,26 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from heaplaw.fuzz import cli
 from heaplaw.lawbook import LAWS
 
 DATA = Path(__file__).parent.parent / "data"
 EXAMPLES = DATA / "examples"
 SQLITE = str(DATA / "sqlite.heaptrack.raw.zst")
-
-
-@pytest.fixture
-def heaplaw(monkeypatch, capsys):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["heaplaw", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 def one_line(err):
@@ -205,7 +190,7 @@ def test_wrong_files(heaplaw, tmp_path):
     assert str(cut) in one_line(err)
 
 
-@pytest.mark.parametrize("command", [(), ("list",), ("check",), ("replay",), ("import",)])
+@pytest.mark.parametrize("command", [(), ("list",), ("check",), ("replay",), ("import",), ("reproduce", "zram")])
 def test_help_has_an_example(heaplaw, command):
     """Every command's help shows an example."""
     code, out, _ = heaplaw(*command, "--help")

@@ -1,0 +1,1 @@
+"""Published results, made again: each module prints the published table beside ours."""
