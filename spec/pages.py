@@ -28,8 +28,8 @@ class Zone:
         self.first, self.count, self.node, self.name = first, count, node, name
         self.free = (1 << count) - 1  # bit i: page first+i is free
 
-    def take(self, order: int) -> int | None:
-        """Lowest free aligned run; page number or None.  O(order * count/64)."""
+    def find(self, order: int) -> int | None:
+        """Index of the lowest free aligned run in the zone, or None.  O(order * count/64)."""
         runs = self.free
         for step in range(order):  # keep the starts of ever longer free runs
             runs &= runs >> (1 << step)
@@ -38,8 +38,7 @@ class Zone:
             start = (runs & -runs).bit_length() - 1
             aligned = start + (-(self.first + start) % size)
             if runs >> aligned & 1:
-                self.free &= ~(((1 << size) - 1) << aligned)
-                return self.first + aligned
+                return aligned
             runs = runs >> (aligned + 1) << (aligned + 1)
         return None
 
@@ -90,15 +89,47 @@ class PageSource:
             return None
         for place in self.zones:
             if (node is None or place.node == node) and (zone is None or place.name == zone):
-                page = place.take(order)
-                if page is not None:
-                    self.runs[page] = order
-                    self.owned.update(dict.fromkeys(range(page, page + (1 << order)), page))
-                    self.held += 1 << order
+                found = place.find(order)
+                if found is not None:
+                    self._lend(place, found, order)
                     self.taken += 1
-                    return page
+                    return place.first + found
         self.refused += 1
         return None
+
+    def _lend(self, place: Zone, index: int, order: int) -> None:
+        """Enter a free run of a zone as held."""
+        place.free &= ~(((1 << (1 << order)) - 1) << index)
+        page = place.first + index
+        self.runs[page] = order
+        self.owned.update(dict.fromkeys(range(page, page + (1 << order)), page))
+        self.held += 1 << order
+
+    def retake(self, page: int, order: int = 0) -> None:
+        """Take a run by its number, whatever failures are armed, to return to an earlier state.
+
+        Raises PageError unless all of it is free.
+        """
+        place = self.zone_of(page)
+        index = page - place.first
+        if ~place.free >> index & ((1 << (1 << order)) - 1):
+            raise PageError(f"page {page} order {order} taken again, but not all of it is free")
+        self._lend(place, index, order)
+
+    def split(self, page: int, order: int) -> None:
+        """Make a run that is held into single pages, each to be given back on its own, as split_page does.
+
+        Raises PageError unless it was handed out exactly so.
+        """
+        if self.runs.get(page) != order:
+            raise PageError(f"page {page} order {order} split, held as {self.runs.get(page)}")
+        pages = range(page, page + (1 << order))
+        self.runs.update(dict.fromkeys(pages, 0))
+        self.owned.update(zip(pages, pages, strict=True))
+
+    def fits(self, order: int) -> bool:
+        """Is an aligned run of ``2**order`` pages free, whatever failures are armed?"""
+        return any(place.find(order) is not None for place in self.zones)
 
     def give(self, page: int, order: int = 0) -> None:
         """Take a run back.  Raises PageError unless it was handed out exactly so."""

@@ -225,3 +225,48 @@ def test_empty_zone():
     """A zone has at least one page."""
     with pytest.raises(ValueError, match=r"^zone normal needs at least one page, not 0$"):
         PageSource(0)
+
+
+class TestAgain:
+    def test_retake(self):
+        """A run taken again by its number is held as it was, whatever failures are armed."""
+        source = PageSource(8)
+        source.fail_next(0, 9)
+        source.retake(4, 2)
+        assert (source.runs, source.held, source.fits(3), source.fits(2)) == ({4: 2}, 4, False, True)
+        source.give(4, 2)
+        assert source.fits(3)
+
+    def test_retake_held(self):
+        """What is held, even in part, is not taken again."""
+        source = PageSource(8)
+        source.retake(5)
+        with pytest.raises(PageError, match="page 4 order 2 taken again, but not all of it is free"):
+            source.retake(4, 2)
+        assert source.held == 1
+
+    def test_split(self):
+        """A split run is given back page by page, and not as a run any more."""
+        source = PageSource(8)
+        source.take(2)
+        source.split(0, 2)
+        with pytest.raises(PageError):
+            source.give(0, 2)
+        for page in (3, 0, 2, 1):
+            source.give(page)
+        assert (source.held, source.owned) == (0, {})
+
+    @pytest.mark.parametrize(("page", "order"), [(0, 1), (1, 0), (4, 0)])
+    def test_split_otherwise(self, page, order):
+        """Only a run that was handed out so can be split."""
+        source = PageSource(8)
+        source.take(2)
+        with pytest.raises(PageError):
+            source.split(page, order)
+
+    def test_fits(self):
+        """A run fits where an aligned one is free in some zone, not where as many pages are."""
+        source = PageSource(zones=[(0, "dma", 2), (0, "normal", 6)])
+        source.retake(1)
+        source.retake(5)
+        assert [source.fits(order) for order in range(4)] == [True, True, False, False]
