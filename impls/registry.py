@@ -33,12 +33,23 @@ class BuiltIn(NamedTuple):
     variants: tuple[str, ...] = ("",)
     capacity: tuple[str, int] = ("arena", 1)  # the parameter that sets its size, and how many bytes one unit is
     geometry: tuple[str, ...] = ()  # header keys of a recording that are parameters of the same name
+    published: tuple[str, ...] = ()  # variants of the published revisions, where they are not the same
 
 
 BUILT_IN: dict[str, BuiltIn] = {
     "tlsf": BuiltIn(
         "heaplaw.impls.tlsf", "Tlsf", "two-level segregated fit, Conte's layout", ("conte-3.1",),
         ("arena=4096", "arena=1024,sl=2", "arena=4096,word=32", "arena=65536"),
+    ),
+    "xen-tlsf": BuiltIn(
+        "heaplaw.impls.xen_tlsf", "XenTlsf", "Xen's TLSF: a pool of single pages, and whole pages", ("3.4",),
+        ("pages=8", "pages=12,whole=trim", "pages=16,page_size=256,most=3", "pages=64,word=32"), ("pages", 4096),
+        published=("pages=8", "pages=64,word=32"),
+    ),
+    "xen-xmalloc": BuiltIn(
+        "heaplaw.impls.xen_xmalloc", "XenXmalloc", "Xen's first-fit xmalloc, one list for all pages", ("3.0",),
+        ("pages=8", "pages=4,line=32,page_size=512", "pages=7,page_size=1024,tail=list", "pages=64,line=64"),
+        ("pages", 4096), published=("pages=4", "pages=8"),
     ),
     "percpu-bitmap": BuiltIn(
         "heaplaw.impls.percpu_bitmap", "PercpuBitmap", "Linux per-CPU bitmap allocator", ("2017-07", "4.14", "6.12"),
@@ -53,6 +64,15 @@ BUILT_IN: dict[str, BuiltIn] = {
     "zsmalloc": BuiltIn(
         "heaplaw.impls.zsmalloc", "Zsmalloc", "zspages of size classes, with compaction", (),
         ("pages=64,chain=4", "pages=64,chain=8", "pages=16,chain=4"), ("pages", 4096),
+    ),
+    "zbud": BuiltIn(
+        "heaplaw.impls.zbud", "Zbud", "two compressed objects a page, LRU reclaim", (),
+        ("pages=4", "pages=16,page_size=512,order=3", "pages=4,page_size=256,order=2", "pages=256"), ("pages", 4096),
+    ),
+    "xcfmalloc": BuiltIn(
+        "heaplaw.impls.xcfmalloc", "Xcfmalloc", "objects scattered over two blocks, with compaction", ("2011-09-v1",),
+        ("pages=4,reserve=1", "pages=12,page_size=512,reserve=2", "pages=6,reserve=2,descs=12", "pages=16,reserve=4"),
+        ("pages", 4096), published=("pages=2,reserve=1", "pages=4,reserve=1"),
     ),
 }  # fmt: skip
 
@@ -119,7 +139,8 @@ def variants(name: str) -> list[str]:
     known = BUILT_IN.get(parts.base)
     if known is None or parts.parameters:
         return [name]
-    return [f"{name},{setting}" if setting else name for setting in known.variants]
+    settings = known.published if parts.revision and known.published else known.variants
+    return [f"{name},{setting}" if setting else name for setting in settings]
 
 
 def fitted(name: str, capacity: int, geometry: Mapping[str, str]) -> str:

@@ -42,11 +42,12 @@ from functools import lru_cache, partial
 
 from heaplaw.contract import Contract, Request
 from heaplaw.pages import PageSource
-from heaplaw.protocol import Context, FreeRegion, ListBit, Listed, Refusal
+from heaplaw.protocol import Context, FreeRegion, Listed, Refusal
 from heaplaw.shadow import Shadow
 
-from .bits import align_up, highest_bit, is_power_of_two, lowest_bit
-from .tlsf_mapping import Geometry, from_level, geometry, insert, round_up
+from .bits import align_up, highest_bit, is_power_of_two
+from .tlsf_lists import SegregatedLists
+from .tlsf_mapping import Geometry, geometry, insert
 
 _FREE, _PREV_FREE = 1, 2  # flags in a size word: this block is free, the block before is free
 _FLAGS = 3
@@ -55,26 +56,21 @@ _BITMAP_WORDS = 3  # read by a search at most: a row's bits, the rows' bits, ano
 _REVISIONS = ("", "conte-3.1")
 
 
-class Tlsf:
+class Tlsf(SegregatedLists):
     """One pool over one arena.  ``arena`` in bytes, ``word`` 32 or 64 bits, ``sl`` log2 of second-level lists.
 
     Handles are offsets of payloads in bytes.  Inside, a block is the number of its first payload word.
     """
 
     def __init__(self, arena: int = 4096, word: int = 64, sl: int = 5, rev: str = "") -> None:
-        self.contract, self._g = _contract(arena, word, sl, rev)
-        g = self._g
+        self.contract, g = _contract(arena, word, sl, rev)
+        self._make_lists(g)
         self._published = bool(rev)
         self._adjust = g.request_published if rev else g.request
         self._arena = arena
-        # Copies of what the hot paths read of the geometry.
-        self._word, self._bits = g.word, highest_bit(g.word)
-        self._shift, self._sl, self._header, self._mask = g.shift, g.sl, g.header, g.mask
+        self._word, self._bits, self._header = g.word, highest_bit(g.word), g.header
         self._bytes = memoryview(bytearray(arena))
         self._words = self._bytes.cast("Q" if word == 64 else "I")
-        self._rows = 0  # bit r: some list of row r is non-empty
-        self._row_bits = [0] * g.rows  # bit s of row r: list (r, s) is non-empty
-        self._heads = [_NONE] * (g.rows << sl)  # by list number
         self._alignments: dict[int, int] = {}  # offset -> alignment, where more than a word was asked for
         self._found = self._probed = self._scanned = 0
         pool = arena - 2 * g.word
@@ -180,17 +176,6 @@ class Tlsf:
         """Free blocks met walking the lists.  O(lists + free blocks)."""
         for number, block in self._listed():
             yield Listed(self._g.levels(number), (0, block * self._word))
-
-    def list_bits(self) -> Iterator[ListBit]:
-        """Both levels of bitmaps: every set bit, and the bit of every list that has a head.  O(lists)."""
-        heads, rows, sl = self._heads, self._rows, self._sl
-        for row, bits in enumerate(self._row_bits):
-            of_row = heads[row << sl : (row + 1) << sl]
-            if bits or rows >> row & 1 or any(of_row):
-                yield ListBit(f"row {row}", tuple((row, s) for s in range(1 << sl)), bool(rows >> row & 1))
-                for s, head in enumerate(of_row):
-                    if head or bits >> s & 1:
-                        yield ListBit(f"list {row},{s}", ((row, s),), bool(bits >> s & 1))
 
     def counters(self) -> dict[str, int]:
         """Live objects by the size words; free bytes and the largest free payload by the lists.  O(blocks)."""
@@ -350,25 +335,6 @@ class Tlsf:
             self._clear(number)
         return block
 
-    def _search(self, size: int) -> int:
-        """Number of the first non-empty list on which every block is at least ``size``; -1 if none.  O(1)."""
-        shift, sl = self._shift, self._sl
-        number = insert(round_up(size, shift, sl, self._mask), shift, sl)
-        row = number >> sl
-        if row >= len(self._row_bits):
-            return -1
-        self._scanned = 1
-        found = from_level(self._row_bits[row], number & ((1 << sl) - 1))
-        if not found:
-            self._scanned = 2
-            rows = from_level(self._rows, row + 1)
-            if not rows:
-                return -1
-            self._scanned = 3
-            row = lowest_bit(rows)
-            found = self._row_bits[row]
-        return row << sl | lowest_bit(found)
-
     def _insert(self, block: int, size: int) -> None:
         """Push a free block on its list.  O(1)."""
         sl, words, heads = self._sl, self._words, self._heads
@@ -397,33 +363,6 @@ class Tlsf:
         self._heads[number] = after
         if not after:
             self._clear(number)
-
-    def _clear(self, number: int) -> None:
-        """A list has become empty: its bit goes, and its row's with the last of the row.  O(1)."""
-        row = number >> self._sl
-        left = self._row_bits[row] & ~(1 << (number & ((1 << self._sl) - 1)))
-        self._row_bits[row] = left
-        if not left:
-            self._rows &= ~(1 << row)
-
-    def _listed(self) -> Iterator[tuple[int, int]]:
-        """(list number, block) of every listed block, in order.  RuntimeError for a list that does not end."""
-        words, left = self._words, self._arena >> self._bits
-        for number, head in self._filled():
-            block = head
-            while block:
-                left -= 1
-                if left < 0:
-                    raise RuntimeError("a free list does not end")
-                yield number, block
-                block = words[block]
-
-    def _filled(self) -> Iterator[tuple[int, int]]:
-        """(number, head) of every list that has one, whatever the bitmaps say; most rows are empty as a whole."""
-        heads, sl = self._heads, self._sl
-        for start in range(0, len(heads), 1 << sl):
-            if any(of_row := heads[start : start + (1 << sl)]):
-                yield from ((start + s, head) for s, head in enumerate(of_row) if head)
 
 
 _Shape = tuple[

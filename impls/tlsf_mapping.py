@@ -64,12 +64,12 @@ def from_level(bits: int, level: int) -> int:
 class Geometry(NamedTuple):
     """Constants of one configuration; bytes where not said otherwise."""
 
-    word: int  # bytes of a machine word, and the alignment of every block
+    word: int  # the alignment of every block; in Conte's layout a machine word
     sl: int  # log2 of the number of second-level lists
     shift: int  # log2 of the small threshold
     rows: int  # first-level rows
-    small: int  # below this, lists are one alignment step apart
-    least: int  # smallest payload: two free-list links and the next block's back link
+    small: int  # below this, lists are a fixed step apart, and no more than the alignment
+    least: int  # smallest payload: what a free block keeps in it, links and perhaps a back link
     header: int  # a whole block header, back link and free links included: what a split needs
     most: int  # payloads stay below this
     mask: int  # the largest number that a word holds
@@ -121,3 +121,17 @@ def geometry(bits: int, sl: int = 5) -> Geometry:
     shift = sl + highest_bit(word)
     top = 32 if bits == 64 else 30
     return Geometry(word, sl, shift, top - shift + 1, 1 << shift, 3 * word, 4 * word, 1 << top, (1 << bits) - 1)
+
+
+@lru_cache(maxsize=8)
+def original(bits: int) -> Geometry:
+    """Constants of the original 2.3.2, which Xen ported, for pointers of 32 or 64 bits.
+
+    Blocks are aligned to two pointers; lists below the threshold are 4 bytes apart all the same,
+    so that most of the first row stays empty.
+
+    >>> original(64).insert(460), original(64).search(460), original(64).round_up(460)
+    ((2, 25), (2, 26), 464)
+    """
+    unit = 2 * bits // 8
+    return Geometry(unit, 5, 7, 24, 128, unit, 2 * unit, 1 << 30, (1 << bits) - 1)

@@ -144,7 +144,7 @@ class Checker:
         self.counted: Counter[str] = Counter()  # how often a conditional law's condition held
         self.moments: Counter[str] = Counter()  # how often each moment came
         self.refusals = self.served = self.skipped = self._touched = self._refused_since = 0
-        self._spent = self._injected = 0
+        self._spent = self._injected = self._starved = 0
         self._mapped: Counter[int] = Counter()  # CPU -> objects that are mapped there
         self._groups = Groups() if self.contract.isolated_groups else None
 
@@ -154,6 +154,7 @@ class Checker:
         at = self._at
         self._on_place, self._on_alloc, self._on_touch = at["place"], at["alloc"], at["touch"]
         self._on_adopt = at["adopt"] if self.by_handle is not None else []
+        self._on_starved = at["starved"]
         self._fills = "write" in self.shows and "read" in self.shows
         self._extents = target.extents if "extents" in self.shows else None
         if contract.max_align <= 1 and not contract.contextual:
@@ -239,7 +240,7 @@ class Checker:
         _, name, size, align, mode = op
         self.births = name + 1
         if self.source is not None:
-            self._injected = self.source.injected
+            self._injected, self._starved = self.source.injected, self.source.refused
         if self._plain_alloc is not None:
             align = 1
             answer = self._plain_alloc(size)
@@ -260,6 +261,8 @@ class Checker:
             check(self)
         for check in self._on_alloc:
             check(self)
+        if self._on_starved:
+            self._ask_starved()
         self._settle(block)
 
     def _settle(self, block: Block) -> None:
@@ -286,13 +289,20 @@ class Checker:
         self.answer = answer
         self.refusals += 1
         self._refused_since += 1
+        if self._on_starved:
+            self._ask_starved()
         if self.source is not None and self.source.injected != self._injected:
-            return  # a page failure was injected into this call: nothing was owed
+            return  # a page failure was injected into this call: nothing else was owed
         self._ask("refuse")
         if self._freed_at == self.index - 1:
             self._ask("again")
         if self.index == 0:
             self._ask("first")
+
+    def _ask_starved(self) -> None:
+        """A request was answered; ask what holds though pages were refused.  Without a source they always are."""
+        if self.source is None or self.source.refused != self._starved:
+            self._ask("starved")
 
     def _free(self, op: Operation) -> None:
         block = self.shadow.live.get(op[1])
@@ -311,6 +321,8 @@ class Checker:
 
     def _forget(self, block: Block) -> None:
         self.shadow.remove(block)
+        if block.mapped:  # evicted as it was
+            self._mapped[block.mapped - 1] -= 1
         if self._groups is not None:
             self._groups.leave(block)
         if self.by_handle is not None:

@@ -313,12 +313,12 @@ def placement(c: "Checker") -> None:
     if problem := c.contract.placement(c.request, c.block):
         raise Broken("placement", "the place asked for", f"{c.show(c.block)}: {problem}")
 
-@law("reserve", "refuse ?", "contract.reserve", "What was promised in advance is served even while pages are refused.")
+@law("reserve", "starved ?", "contract.reserve", "What was promised in advance is served even while pages are refused.")
 def reserve(c: "Checker") -> None:
-    promised = c.contract.reserve(c.request, c.shadow)
-    if c.request.size <= promised:
+    if 0 < c.request.size <= (promised := c.contract.reserve(c.request, c.shadow)):
         c.met("reserve")
-        raise Broken("reserve", f"{c.request.size} of {promised} reserved bytes", f"refused: {c.answer}")
+        if c.answer is None or isinstance(c.answer, Refusal):
+            raise Broken("reserve", f"{c.request.size} of {promised} reserved bytes", f"refused: {c.answer}")
 
 @law("isolated", "audit", "contract.isolated_groups extents", "Groups share no page.", SROG)
 def isolated(c: "Checker") -> None:

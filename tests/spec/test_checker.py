@@ -1409,8 +1409,33 @@ class TestPromisesKept:
         assert stepped(target(), *self.OPERATIONS, audit_every=1).evidence()["bitmap"] == len(self.OPERATIONS)
 
     def test_beyond_the_reserve(self):
-        """A refusal of more than was promised in advance breaks no promise."""
-        assert stepped(Shows(), *self.OPERATIONS).counted["reserve"] == 0
+        """A refusal of more than was promised in advance breaks no promise, and only the rest count."""
+        asked = stepped(Shows(), *self.OPERATIONS)
+        within = sum(op.kind == Kind.ALLOC and 0 < op.size <= 8 for op in self.OPERATIONS)
+        assert asked.counted["reserve"] == within > 0
+
+    def test_reserve_is_asked_where_pages_are_refused(self):
+        """With a page source the reserve counts when it refuses; an injected failure excuses nobody."""
+
+        class Spare(promising(Paged, reserve=lambda request, shadow: 64 if not shadow.live else 0)):
+            def __init__(self):
+                super().__init__()
+                self.spare = [self.source.take()]
+
+            def alloc(self, size, align=1, *, ctx=None):
+                self.births += 1
+                page = self.source.take()
+                if page is None and self.spare:
+                    page = self.spare.pop()
+                if page is None:
+                    return None
+                self.homes[self.births] = page
+                return self.births
+
+        fail = Operation(Kind.FAIL_PAGES, 0, 2, 0)
+        assert stepped(Spare(), alloc(0), alloc(1)).counted["reserve"] == 0
+        assert stepped(Spare(), fail, alloc(0), alloc(1)).counted["reserve"] == 1
+        assert run(promising(Paged, reserve=lambda *_: 64), [fail, alloc(0)]).law == "reserve"
 
     def test_headers(self):
         """Blocks with exactly the declared bytes before, between and behind them tile the arena."""
