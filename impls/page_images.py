@@ -10,8 +10,6 @@
 
 from heaplaw.pages import PageSource
 
-from .pages_retaken import retake
-
 
 class PageImages:
     """Runs held, in order of page, and what is in them."""
@@ -28,11 +26,6 @@ class PageImages:
         for page, order in list(source.runs.items()):
             source.give(page, order)
         for (page, order), data in zip(self.runs, self.contents, strict=True):
-            pages = range(page, page + (1 << order))
-            for number in pages:
-                retake(source, number)
-                del source.runs[number]
-            source.runs[page] = order
-            source.owned.update(dict.fromkeys(pages, page))
+            source.retake(page, order)
             start = page * source.page_size
             source.memory[start : start + len(data)] = data

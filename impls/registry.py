@@ -58,8 +58,14 @@ BUILT_IN: dict[str, BuiltIn] = {
         ("unit", 1), ("unit", "block", "chunks"),
     ),
     "buddy": BuiltIn(
-        "heaplaw.impls.buddy", "Buddy", "binary buddy page allocator", (),
-        ("pages=64", "pages=1024", "pages=61,start=3", "pages=96,orders=5"), ("pages", 4096),
+        "heaplaw.impls.buddy", "Buddy", "binary buddy page allocator, with nodes, zones and watermarks", (),
+        ("pages=64", "pages=1024", "pages=61,start=3,orders=5", "pages=64,nodes=2,dma=8,min_free=8,ratio=4",
+         "pages=16,nodes=2,dma=4,min_free=4", "pages=61,start=3,nodes=3,dma=7,tail=1,min_free=10,orders=4"),
+        ("pages", 4096),
+    ),
+    "subpage-buddy": BuiltIn(
+        "heaplaw.impls.subpage_buddy", "SubpageBuddy", "headerless power-of-two blocks inside pages", (),
+        ("pages=64", "pages=4", "pages=16,page_size=256", "pages=7,page_size=64,orders=2"), ("pages", 4096),
     ),
     "zsmalloc": BuiltIn(
         "heaplaw.impls.zsmalloc", "Zsmalloc", "zspages of size classes, with compaction", (),

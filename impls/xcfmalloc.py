@@ -44,7 +44,6 @@ from typing import Any
 
 from heaplaw import Context, FreeRegion, InvalidFree, Listed, Maintained, PageSource, Refusal
 
-from .pages_retaken import retake
 from .xcfmalloc_blocks import FREE, USED, Blocks, Descriptor
 from .xcfmalloc_compaction import compact
 from .xcfmalloc_promises import configured
@@ -305,7 +304,7 @@ class Xcfmalloc:
         blocks.page_count, blocks.desc_count = len(pages), numbers - len(vacant)
         for number, page, offset, flags, size, prevoffset, following, stored in chain.from_iterable(pages):
             if offset == 0:
-                retake(self.source, page)
+                self.source.retake(page)
             desc = descs[number]
             desc.allocated, desc.page, desc.offset, desc.flags, desc.size = True, page, offset, flags, size
             if following >= 0:

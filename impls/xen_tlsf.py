@@ -69,7 +69,6 @@ from heaplaw.protocol import Context, FreeRegion, Listed, Maintained, Refusal
 
 from .bits import align_up, highest_bit
 from .page_images import PageImages
-from .page_runs import split
 from .pages_arithmetic import get_order
 from .tlsf_lists import SegregatedLists
 from .tlsf_mapping import insert
@@ -283,7 +282,7 @@ class XenTlsf(SegregatedLists):
         needed = align_up(size, self._page_size) >> self._page_shift
         self._pfn_order[page] = needed
         if needed != 1 << order:
-            split(self.source, page, order)
+            self.source.split(page, order)
             for spare in range(page + needed, page + (1 << order)):
                 self.source.give(spare)
         return page << self._page_shift

@@ -18,7 +18,6 @@ from heaplaw.protocol import FreeRegion
 from heaplaw.shadow import Block, Shadow
 
 from .bits import align_up, highest_bit, is_power_of_two
-from .page_runs import has_run
 from .pages_arithmetic import get_order
 from .tlsf_mapping import Geometry, original
 
@@ -123,10 +122,10 @@ class Rules:
             first = self.g.insert(rounded)
             if any(self.g.insert(free) >= first for free in self.payloads(shadow, source)):
                 return True
-            if rounded <= self.region and not self.most and has_run(source, 0):
+            if rounded <= self.region and not self.most and source.fits(0):
                 return True
         order = self.order(size, align)
-        return order <= self.max_order and has_run(source, order)
+        return order <= self.max_order and source.fits(order)
 
     def must_refuse(self, request: Request, shadow: Shadow, source: PageSource | None) -> bool:
         """More than MAX_ORDER holds, or an alignment that makes no sense."""

@@ -54,7 +54,6 @@ from heaplaw.shadow import Block, Shadow
 
 from .bits import align_up, highest_bit, is_power_of_two
 from .page_images import PageImages
-from .page_runs import has_run, split
 from .pages_arithmetic import get_order
 
 _WORD = 8
@@ -253,7 +252,7 @@ class XenXmalloc:
         needed = align_up(total, self._page_size)
         block = page << self._page_shift
         if order:
-            split(self.source, page, order)
+            self.source.split(page, order)
             for spare in range(page + (needed >> self._page_shift), page + (1 << order)):
                 self.source.give(spare)
         self._maybe_split(block, total, needed)
@@ -482,8 +481,8 @@ def _must_serve(
     total = _total(line, request.size)
     if total >= page_size:
         order = get_order(total, highest_bit(page_size))
-        return order <= top and has_run(source, order)
-    if has_run(source, 0):
+        return order <= top and source.fits(order)
+    if source.fits(0):
         return True
     return any(gap - (line if followed else 0) >= total for gap, followed in _gaps(page_size, line, shadow, source))
 

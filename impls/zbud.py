@@ -47,7 +47,6 @@ from typing import Any
 
 from heaplaw import Context, FreeRegion, Listed, Maintained, PageSource, Refusal
 
-from .pages_retaken import retake
 from .zbud_promises import BUDDIED, KINDS, configured, pool_bytes
 
 Evict = Callable[[int], bool]
@@ -421,7 +420,7 @@ class Zbud:
         self._head_prev = list(self._head_next)
         pages, lists = state
         for page, first, last, contents in reversed(pages):
-            retake(self.source, page)
+            self.source.retake(page)
             self._pages_nr += 1
             self._init_zbud_page(page)
             counts = page * self._page_ints + _COUNTS

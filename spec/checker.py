@@ -602,13 +602,14 @@ class Checker:
         """Would the page source, all else being free, hold this many bytes?"""
         return self.source is None or self.source.can_give(-(-size // self.page_size) - self.source.held)
 
-    def affordable(self, law: str) -> bool:
-        """May a predicate walk the heap now?  Keeps the price of an operation constant."""
+    def affordable(self, met: str = "") -> bool:
+        """May a predicate walk the heap now?  Keeps the price of an operation constant.  ``met``: a law to count."""
         walk = len(self.shadow)
         if walk > (self.index + _SMALL_HEAP) * _SERVE_ALLOWANCE - self._spent:
             return False
         self._spent += walk
-        self.counted[law] += 1
+        if met:
+            self.counted[met] += 1
         return True
 
     def inside(self, space: int, start: int, length: int) -> bool:

@@ -142,8 +142,9 @@ def drain(c: "Checker") -> None:
 
 @law("limits-honest", "first ?", "largest", "A fresh heap serves every size between the advertised limits.")
 def limits_honest(c: "Checker") -> None:
-    (size, align, atomic, *_), refused = c.request, c.answer is None or isinstance(c.answer, Refusal)
-    if c.contract.min_size <= size <= c.contract.largest and align <= c.contract.granule and not atomic:
+    (size, align, atomic, group, _), refused = c.request, c.answer is None or isinstance(c.answer, Refusal)
+    plain = align <= c.contract.granule and not atomic and not group
+    if plain and c.contract.min_size <= size <= c.contract.largest:
         c.met("limits-honest")
         if refused:
             raise Broken("limits-honest", f"{size} bytes served by a fresh heap", f"refused: {c.answer}")
@@ -258,18 +259,19 @@ def search_bounded(c: "Checker") -> None:
 
 @law("no-spurious-refusal", "refuse ?", "contract.must_serve", "What the contract says must be served is served.")
 def no_spurious_refusal(c: "Checker") -> None:
-    if c.affordable("no-spurious-refusal") and c.contract.must_serve(c.request, c.shadow, c.source):
+    if c.affordable(met="no-spurious-refusal") and c.contract.must_serve(c.request, c.shadow, c.source):
         raise Broken("no-spurious-refusal", f"{c.request_text()} served", f"refused: {c.answer}")
 
 @law("must-refuse", "alloc ?", "contract.must_refuse", "What the contract says must be refused is refused.")
 def must_refuse(c: "Checker") -> None:
-    if c.affordable("must-refuse") and c.contract.must_refuse(c.request, c.shadow, c.source):
+    if c.affordable(met="must-refuse") and c.contract.must_refuse(c.request, c.shadow, c.source):
         raise Broken("must-refuse", f"{c.request.size} bytes refused", f"served as {c.show(c.block)}")
 
 @law("free-then-alloc", "again ?", "contract.free_then_alloc", "What was freed can be had again at once.", TLSF)
 def free_then_alloc(c: "Checker") -> None:
-    freed = c.freed
-    if freed.size == c.request.size and c.request.align <= c.contract.granule and freed.cpu == c.cpu:
+    freed, (size, align, atomic, group, cpu) = c.freed, c.request
+    alike = (freed.size, freed.atomic, freed.group, freed.cpu) == (size, atomic, group, cpu)
+    if alike and align <= c.contract.granule:
         c.met("free-then-alloc")
         if c.answer is None or isinstance(c.answer, Refusal):
             raise Broken("free-then-alloc", f"the {freed.size} bytes just freed", f"refused: {c.answer}")
@@ -315,7 +317,7 @@ def placement(c: "Checker") -> None:
 
 @law("reserve", "starved ?", "contract.reserve", "What was promised in advance is served even while pages are refused.")
 def reserve(c: "Checker") -> None:
-    if 0 < c.request.size <= (promised := c.contract.reserve(c.request, c.shadow)):
+    if c.affordable() and 0 < c.request.size <= (promised := c.contract.reserve(c.request, c.shadow)):
         c.met("reserve")
         if c.answer is None or isinstance(c.answer, Refusal):
             raise Broken("reserve", f"{c.request.size} of {promised} reserved bytes", f"refused: {c.answer}")

@@ -170,6 +170,33 @@ class TestRequests:
         assert zone.alloc(size, align) is answer
         assert zone.snapshot() == before
 
+    def test_largest_block_of_linux(self):
+        """Orders 0 to 10 of 4096-byte pages: 4 MiB is served, a byte more is too big in any zone."""
+        zone = Buddy(pages=4096)
+        assert zone.contract.largest == 4 << 20 == 1024 * PAGE
+        assert zone.alloc(4 << 20) is not None
+        assert zone.alloc((4 << 20) + 1) is Refusal.TOO_BIG
+
+    def test_small_objects_waste_inside_and_never_between(self):
+        """Sixteen bytes cost a page, 4080 of them wasted; but any free page serves such a request."""
+        zone = Buddy(pages=64)
+        taken = [zone.alloc(16) for _ in range(64)]
+        assert {zone.extents(address)[0][2] - 16 for address in taken} == {4080}
+        for address in taken[1::2]:
+            zone.free(address, 16)
+        assert sorted(zone.alloc(16) for _ in range(32)) == taken[1::2]
+        assert zone.alloc(16) is None
+
+    def test_rounding_wastes_less_than_was_asked_for(self):
+        """Of a block of n pages rounded up to a power of two fewer than n pages are wasted, for every n to 1024."""
+        waste = Buddy(pages=1024).contract.waste
+        worst = 0
+        for pages in range(1, 1025):
+            wasted = waste(pages * PAGE, 1) // PAGE
+            assert wasted < pages
+            worst = max(worst, wasted / (pages + wasted))
+        assert worst == 511 / 1024  # 513 pages in 1024: just under half of the block
+
     def test_no_memory(self):
         """A full zone answers None."""
         zone = Buddy(pages=4)
@@ -228,6 +255,15 @@ class TestMisuse:
         with pytest.raises(InvalidFree, match="already free"):
             zone.free(first, 1)
 
+    def test_a_wrong_order_goes_unnoticed(self):
+        """A block of two pages freed as one loses the other: the caller must remember the order."""
+        zone = Buddy(pages=4)
+        address = zone.alloc(2 * PAGE)
+        zone.free(address, PAGE)
+        assert zone.counters()["free_bytes"] == 3 * PAGE
+        assert zone.contract.sized_free
+        assert "size" not in zone.contract.detects
+
     def test_what_goes_unnoticed_is_not_promised(self):
         """A second free of a block that was merged away passes, so the contract does not claim it."""
         zone = Buddy(pages=4)
@@ -240,14 +276,14 @@ class TestMisuse:
     def test_cyclic_list_is_noticed(self):
         """A free list that leads into itself ends the walk with an error."""
         zone = Buddy(pages=8, orders=1)
-        zone._next[3] = 3
+        zone._zones[0]._next[3] = 3
         with pytest.raises(RuntimeError, match="does not end"):
             list(zone.lists())
 
     def test_lost_page_is_noticed(self):
         """A page that begins no block and lies in none ends the walk with an error."""
         zone = Buddy(pages=8)
-        zone._head[0] = 0
+        zone._zones[0].head[0] = 0
         with pytest.raises(RuntimeError, match="belongs to none"):
             list(zone.free_regions())
 

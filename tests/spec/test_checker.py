@@ -1547,3 +1547,30 @@ class TestSelection:
         ids = [{law.id for law in Checker(promising(base, arena=ARENA)()).laws} for base in (Box, Shown)]
         assert ids[1] - ids[0] == {"big-enough", "handle-stable"}
         assert Box.contract == Shown.contract == shared
+
+
+class TestLikeForLike:
+    """A law that compares two requests, or speaks of all sizes, is asked only where the requests are alike."""
+
+    def test_limits_are_those_of_plain_requests(self):
+        """A fresh heap may refuse an atomic request or one of a group, whatever its limits say."""
+
+        class Picky(promising(Box, contextual=True, groups=1)):
+            def alloc(self, size, align=1, *, ctx):
+                return None if ctx.atomic or ctx.group else super().alloc(size)
+
+        assert run(Picky, [alloc(0, 8, 1, 1)]) is None
+        assert run(Picky, [alloc(0, 8, 1, 2)]) is None
+        assert run(promising(Picky, groups=2), [alloc(0, 300)]) is None
+
+    @pytest.mark.parametrize("mode", [1, 2])
+    def test_freed_by_another(self, mode):
+        """What a plain request gave back need not serve an atomic one or one of a group."""
+
+        class Picky(promising(Fit, contextual=True, groups=1)):
+            def alloc(self, size, align=1, *, ctx):
+                return None if ctx.atomic or ctx.group else super().alloc(size)
+
+        assert run(Picky, [alloc(0), free(0), alloc(1, 8, 1, mode)]) is None
+        checker = stepped(Picky(), alloc(0), free(0), alloc(1), free(1), alloc(2, 8, 1, mode))
+        assert checker.counted["free-then-alloc"] == 1
