@@ -51,6 +51,16 @@ BUILT_IN: dict[str, BuiltIn] = {
         ("pages=8", "pages=4,line=32,page_size=512", "pages=7,page_size=1024,tail=list", "pages=64,line=64"),
         ("pages", 4096), published=("pages=4", "pages=8"),
     ),
+    "xvmalloc": BuiltIn(
+        "heaplaw.impls.xvmalloc", "Xvmalloc", "good fit within single pages, (page, offset) names", ("2.6.33",),
+        ("pages=4", "pages=64", "pages=4,page_size=128", "pages=16,page_size=256,word=32"), ("pages", 4096),
+        published=("pages=4",),
+    ),
+    "compcache": BuiltIn(
+        "heaplaw.impls.compcache", "Compcache", "objects scattered over whatever holes there are", (),
+        ("pages=2,page_size=64", "pages=8,page_size=256,least=32", "pages=16,ranges=1,keep=0", "pages=64"),
+        ("pages", 4096),
+    ),
     "percpu-bitmap": BuiltIn(
         "heaplaw.impls.percpu_bitmap", "PercpuBitmap", "Linux per-CPU bitmap allocator", ("2017-07", "4.14", "6.12"),
         ("unit=96,block=32,chunks=1", "unit=256,block=64,chunks=2", "unit=1024,block=256,chunks=1",

@@ -77,8 +77,10 @@ class View:
             blocks, index = self.layout(space), 0
             for low, high in stretches:
                 at, gap = low, promise.prologue
-                while index < len(blocks) and (promise.spaces == "arena" or blocks[index][0] < high):
+                while index < len(blocks):
                     start, end, what = blocks[index]
+                    if start >= high and end > high and promise.spaces == "pages":
+                        break  # of the next run; a block of no bytes may stand at the very end of this one
                     yield gap, space, at, start, what
                     at, gap, index = end, promise.header, index + 1
                 yield promise.epilogue, space, at, high, "the end"
