@@ -31,6 +31,7 @@ block 0 do not raise its hints.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .percpu_backing import PagedChunk
 from .percpu_blocks import (
     BlockHints,
     better_aligned,
@@ -48,8 +49,6 @@ from .percpu_blocks import (
     update_scanning,
 )
 
-_NO_FRAME = -1
-
 
 class Steps:
     """What calls cost: bits looked at, descriptors met, chunks searched."""
@@ -60,32 +59,48 @@ class Steps:
         self.bits = self.blocks = self.chunks = 0
 
 
-class Chunk:
-    """6.12 as shipped.  ``nr_blocks`` blocks of ``block_bits`` bits (a power of two) each."""
+class Chunk(PagedChunk):
+    """6.12 as shipped.  ``nr_blocks`` blocks, which are pages, of ``block_bits`` bits (a power of two) each.
+
+    Bit 0 stands for byte ``base`` of address space ``space``; bits outside [``lo``, ``hi``) are hidden.
+    """
 
     update: Callable[..., None] = staticmethod(update_scanning)
     refresh: Callable[..., None] = staticmethod(refresh_forward)
 
     __slots__ = (
-        "block_bits", "blocks", "bounds", "frames", "free_bits", "isolated", "listed", "mask", "memory",
-        "nr_bits", "nr_blocks", "nr_empty", "number", "populated", "shift", "steps", "used", "whole",
+        "base", "block_bits", "blocks", "bounds", "free_bits", "hi", "isolated", "lo", "mask",
+        "nr_bits", "nr_blocks", "shift", "space", "steps", "used", "whole",
     )  # fmt: skip
 
     def __init__(self, number: int, nr_blocks: int, block_bits: int, steps: Steps | None = None) -> None:
-        self.number, self.nr_blocks, self.block_bits = number, nr_blocks, block_bits
+        super().__init__(number, nr_blocks)
+        self.nr_blocks, self.block_bits = nr_blocks, block_bits
         self.shift, self.mask = block_bits.bit_length() - 1, block_bits - 1
         self.nr_bits = self.free_bits = nr_blocks * block_bits
         self.used = [0] * nr_blocks
         self.bounds = [0] * (nr_blocks + 1)
         self.blocks = [BlockHints(block_bits) for _ in range(nr_blocks)]
         self.whole = BlockHints(self.nr_bits)
-        self.populated = 0  # bit i: page i, which is block i, has memory behind it
-        self.frames = [_NO_FRAME] * nr_blocks  # page of the source behind each block
-        self.nr_empty = 0  # populated pages without an area, as the revision counts them
-        self.listed = 0  # the slot it stands on
         self.isolated = False  # given over to depopulation
-        self.memory: bytearray | None = None  # contents; made when first written
         self.steps = steps or Steps()  # shared by the chunks of an allocator, which resets it
+        self.space, self.base = number, 0
+        self.lo, self.hi = 0, self.nr_bits
+
+    def hide(self, lo: int, hi: int) -> None:
+        """Take the bits outside [lo, hi) for good: another owner has the rest of the first and the last page."""
+        self.lo, self.hi = lo, hi
+        if lo:
+            self.mark(0, lo)
+            self.whole.first_free = lo
+            self.hint_alloc(0, lo)
+        if hi < self.nr_bits:
+            self.mark(hi, self.nr_bits - hi)
+            self.hint_alloc(hi, self.nr_bits - hi)
+
+    def wholly_free(self) -> bool:
+        """Is nothing at all taken in it?"""
+        return self.free_bits == self.nr_bits
 
     # ---- search ------------------------------------------------------------------------
 
@@ -415,19 +430,6 @@ class Chunk:
         """Does the page's block hold no area, by its descriptor?"""
         return self.blocks[index].contig_hint == self.block_bits
 
-    def set_populated(self, index: int, frame: int, for_alloc: bool) -> None:
-        """Put a page behind block ``index``."""
-        self.populated |= 1 << index
-        self.frames[index] = frame
-        self.nr_empty += 1  # an area that lies there was subtracted when it was marked
-
-    def set_unpopulated(self, index: int) -> int:
-        """Take the page from an empty block; which page it was."""
-        frame, self.frames[index] = self.frames[index], _NO_FRAME
-        self.populated &= ~(1 << index)
-        self.nr_empty -= 1
-        return frame
-
     # ---- what is seen ------------------------------------------------------------------
 
     def zero_runs(self) -> Iterator[tuple[int, int]]:
@@ -452,7 +454,8 @@ class Chunk:
 
     def areas(self) -> int:
         """How many areas are live.  O(blocks)."""
-        return sum([(used & bounds).bit_count() for used, bounds in zip(self.used, self.bounds, strict=False)])
+        hidden = (self.lo > 0) + (self.hi < self.nr_bits)  # marked like areas
+        return sum([(used & bounds).bit_count() for used, bounds in zip(self.used, self.bounds, strict=False)]) - hidden
 
     def area_starts(self) -> Iterator[int]:
         """First bits of all live areas: boundaries under a set bit.  O(areas)."""
@@ -460,7 +463,9 @@ class Chunk:
             starts = used & bounds
             while starts:
                 low = starts & -starts
-                yield (index << self.shift) + low.bit_length() - 1
+                at = (index << self.shift) + low.bit_length() - 1
+                if self.lo <= at < self.hi:
+                    yield at
                 starts ^= low
 
     def snapshot(self) -> tuple[Any, ...]:

@@ -61,11 +61,19 @@ BUILT_IN: dict[str, BuiltIn] = {
         ("pages=2,page_size=64", "pages=8,page_size=256,least=32", "pages=16,ranges=1,keep=0", "pages=64"),
         ("pages", 4096),
     ),
+    "percpu-area-map": BuiltIn(
+        "heaplaw.impls.percpu_area_map", "PercpuAreaMap", "Linux per-CPU area map, which the bitmap replaced", ("4.4",),
+        ("unit=64,block=16,chunks=3", "unit=96,block=32,chunks=1", "unit=256,block=64,chunks=2",
+         "unit=32768,block=4096,chunks=2"),
+        ("unit", 1), ("unit", "block", "chunks"),
+    ),
     "percpu-bitmap": BuiltIn(
         "heaplaw.impls.percpu_bitmap", "PercpuBitmap", "Linux per-CPU bitmap allocator", ("2017-07", "4.14", "6.12"),
         ("unit=96,block=32,chunks=1", "unit=256,block=64,chunks=2", "unit=1024,block=256,chunks=1",
-         "unit=32768,block=4096,chunks=2"),
+         "unit=32768,block=4096,chunks=2", "unit=128,block=32,chunks=3,static=20,reserved=24"),
         ("unit", 1), ("unit", "block", "chunks"),
+        published=("unit=96,block=32,chunks=1", "unit=256,block=64,chunks=2", "unit=1024,block=256,chunks=1",
+                   "unit=32768,block=4096,chunks=2"),
     ),
     "buddy": BuiltIn(
         "heaplaw.impls.buddy", "Buddy", "binary buddy page allocator, with nodes, zones and watermarks", (),

@@ -2,17 +2,22 @@
 
 Works on operations only, by a predicate; knows nothing of how they were found.
 Operations are dropped in chunks, pairs and one by one; then sizes, alignments and
-flags are lowered; both until nothing more goes.  Deterministic, and idempotent
-because it ends only at a fixed point.
+flags are lowered; both until nothing more goes; then all shorter traces over the
+same letters are tried (see ``shorter``).  Deterministic, and idempotent because it
+ends only at a fixed point.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import combinations, pairwise
 
+from heaplaw.checker import Checker, Hang
+from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
 from heaplaw.runs import Violation, run
 from heaplaw.twins import TWIN_LAWS
 
+from .shorter import shorter
 from .watchdog import watchdog
 
 Operations = list[Operation]
@@ -22,6 +27,8 @@ _LAST = 2  # operations that are audited when only the end is looked at; some la
 TWINS = 8  # fresh targets that a law about repetition is asked of: two that differ by chance may agree
 _SIZED = (Kind.ALLOC, Kind.REALLOC, Kind.BAD_ALLOC)
 _MOST_TRIES = 20_000
+_MOST_SHORTER = 3_000
+_WORTH, _STEP, _WALKED = 1_500_000, 20, 100  # of all shorter traces; an operation costs as much as 20 things walked
 _PAIRS_UP_TO = 40  # operations; pairs of more are too many to try
 _MOST_HANGING_TRIES = 60  # each costs its whole time limit
 _HANG_SECONDS = (0.2, 0.004)  # CPU time that a trace may use: at least, and for each operation
@@ -48,8 +55,13 @@ class _Tries:
         return self._known[key]
 
 
-def minimize(operations: Sequence[Operation], fails: Predicate, most: int = _MOST_TRIES) -> Operations:
-    """The smallest list found, in ``most`` tries, for which ``fails`` holds.  It must hold for ``operations``."""
+def minimize(
+    operations: Sequence[Operation], fails: Predicate, most: int = _MOST_TRIES, look: int = _MOST_SHORTER
+) -> Operations:
+    """The smallest list found, in ``most`` tries, for which ``fails`` holds.  It must hold for ``operations``.
+
+    ``look``: shorter traces to try each time that nothing can be dropped or lowered any more.
+    """
     tries = _Tries(fails, most)
     best = list(operations)
     while True:
@@ -58,7 +70,10 @@ def minimize(operations: Sequence[Operation], fails: Predicate, most: int = _MOS
         best = _lower(_lower_equal(best, tries), tries)
         best = _rename(best, tries)
         if best == before:
-            return best
+            found = shorter(best, tries, look)
+            if found is None:
+                return best
+            best = found
 
 
 def _drop_chunks(best: Operations, fails: Predicate) -> Operations:
@@ -115,7 +130,7 @@ def _merge(best: Operations, fails: Predicate) -> Operations:
 def _sums(one: int, two: int) -> Iterator[int]:
     """What two blocks may have taken together: as asked, rounded to granules, with a header between."""
     yield one + two
-    for granule, header in ((4, 0), (8, 8)):
+    for granule, header in ((4, 0), (8, 8), (16, 16), (32, 32), (64, 16), (128, 128)):
         yield -(-one // granule) * granule + header + -(-two // granule) * granule
 
 
@@ -210,6 +225,20 @@ def first_break(
         return run(build, operations, mute=mute, audit_from=audit_from, twins=twins)
 
 
+def _worth(build: Callable[[], object], operations: Operations) -> int:
+    """How many shorter traces to try: fewer the longer they are and the more an audit of the target walks."""
+    checker = Checker(build(), mute=LAWS, audit_every=1 << 60)
+    walked = _WALKED  # where what is broken cannot be walked
+    with suppress(Exception, Hang), watchdog(time_limit(operations)):
+        for op in operations:
+            checker.step(op)
+        shown = [name for name in ("free_regions", "lists", "hints") if name in checker.shows]
+        listed = sum(len(list(getattr(checker.target, name)())) for name in shown)
+        bits = checker.target.bitmap() if "bitmap" in checker.shows else ()
+        walked = len(checker.shadow) + listed + sum(units for _, _, _, units, _ in bits) // 64
+    return min(_MOST_SHORTER, _WORTH // (len(operations) * (_STEP + walked)))
+
+
 def smallest(build: Callable[[], object], found: Violation, mute: Sequence[str] = ()) -> Violation:
     """The violation with its trace minimised, the same law broken; unchanged where it does not recur."""
 
@@ -227,8 +256,10 @@ def smallest(build: Callable[[], object], found: Violation, mute: Sequence[str] 
     if not fails(operations):
         return found
     if fails_at_the_end(operations):  # what the last operation breaks needs no audits before it
-        shorter = minimize(operations, fails_at_the_end, most)
-        operations = shorter if fails(shorter) else operations
-    best = minimize(operations, fails, most)
+        reduced = minimize(operations, fails_at_the_end, most, 0)
+        operations = reduced if fails(reduced) else operations
+    best = minimize(operations, fails, most, 0)
+    if most == _MOST_TRIES:  # what hangs is not looked for in other traces
+        best = minimize(best, fails, most, _worth(build, best))
     again = first_break(build, best, mute, twins=twins)
     return again if again is not None and again.law == found.law else found

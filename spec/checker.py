@@ -615,7 +615,8 @@ class Checker:
     def inside(self, space: int, start: int, length: int) -> bool:
         """Does this stretch lie in memory that the target owns?"""
         if self.contract.spaces == "arena":
-            return bool(start >= 0 and length >= 0 and start + length <= self.contract.arena)
+            low, high = self.contract.bounds_of(space)
+            return bool(start >= low and length >= 0 and start + length <= high)
         owned, size = self.source.owned, self.page_size
         return (
             space == 0
@@ -631,7 +632,7 @@ class Checker:
         """Bytes of all spaces, or of all pages held."""
         if self.contract.spaces == "pages" and self.source is not None:
             return int(self.source.held * self.page_size)
-        return int(self.contract.arena) * len(self.view.spaces)
+        return sum([high - low for low, high in map(self.contract.bounds_of, self.view.spaces)])
 
     def compare(self, law: str) -> None:
         """The written bytes of the block are what was written; whole when small or at the end."""

@@ -69,6 +69,7 @@ class Contract:
     header: int = 0  # bytes between two neighbouring blocks
     prologue: int = 0  # bytes before the first block of a space
     epilogue: int = 0  # bytes after the last one
+    bounds: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # of spaces that are not [0, arena)
     spaces: Literal["arena", "pages"] = "arena"  # pages: space 0 is the page source's memory
     tiled: bool = False  # pages: live and free blocks tile every run of pages that is held
     mergeable: "Callable[[FreeRegion, FreeRegion], bool] | None" = None  # must not stay side by side
@@ -107,6 +108,10 @@ class Contract:
             raise ValueError("tiled is about runs of pages: it needs spaces='pages'")
         if "size" in self.detects and not self.sized_free:
             raise ValueError("a wrong size can only be detected by a free that is given the size (sized_free)")
+
+    def bounds_of(self, space: int) -> tuple[int, int]:
+        """(start, end) of an address space, in bytes."""
+        return self.bounds.get(space, (0, self.arena))
 
     @property
     def largest(self) -> int:

@@ -72,10 +72,9 @@ class View:
         A seam lies before the first block, between two neighbours and behind the last one.
         """
         promise = self._c.contract
-        stretches = self._stretches()
         for space in self.spaces if promise.spaces == "arena" else (0,):
             blocks, index = self.layout(space), 0
-            for low, high in stretches:
+            for low, high in self._stretches(space):
                 at, gap = low, promise.prologue
                 while index < len(blocks):
                     start, end, what = blocks[index]
@@ -87,10 +86,10 @@ class View:
             for start, _, what in blocks[index:]:  # beyond the last run: no gap is the right one
                 yield 0, space, start + 1, start, f"{what} outside the pages held"
 
-    def _stretches(self) -> list[tuple[int, int]]:
+    def _stretches(self, space: int) -> list[tuple[int, int]]:
         """(start, end) of the arena, or of each run of pages held, in bytes."""
         if self._c.contract.spaces == "arena":
-            return [(0, self._c.contract.arena)]
+            return [self._c.contract.bounds_of(space)]
         size = self._c.page_size
         return [(page * size, (page + (1 << order)) * size) for page, order in sorted(self._c.source.runs.items())]
 
@@ -155,7 +154,7 @@ class View:
         if name in ("free_bytes", "largest_free"):
             bare = c.contract.arena and not (c.contract.header or c.contract.prologue or c.contract.epilogue)
             if bare and c.contract.pending is None:  # the gaps between live extents are the free space
-                runs = chain.from_iterable(c.shadow.gaps(s, 0, c.contract.arena) for s in self.spaces)
+                runs = chain.from_iterable(c.shadow.gaps(s, *c.contract.bounds_of(s)) for s in self.spaces)
                 lengths = [high - low for low, high in runs]
             elif "free_regions" in c.shows:
                 lengths = [region.length for region in self.regions]

@@ -38,10 +38,35 @@ def _power(least: int) -> int:
     return 1 << (least - 1).bit_length()
 
 
+def _pages(size: int, percent: int = 170) -> Callable[[int], str]:
+    """``pages=`` with room for so many objects of up to ``size`` bytes."""
+    return lambda live: f"pages={max(64, live * size * percent // 409_600)}"
+
+
+def _paged(name: str, size: int = 104, percent: int = 170) -> Callable[[int], str]:
+    room = _pages(size, percent)
+    return lambda live: f"{name},{room(live)}"
+
+
 SUBJECTS = {
     "tlsf": Subject(lambda n: f"tlsf,arena={max(1 << 18, n * 512)}"),
+    "xen-tlsf": Subject(_paged("xen-tlsf", 160)),
+    "xvmalloc": Subject(_paged("xvmalloc")),
+    "xen-xmalloc": Subject(_paged("xen-xmalloc", 260), grows=frozenset({"alloc walked", "free walked"}), most=10_000),
+    "percpu-area-map": Subject(
+        lambda n: f"percpu-area-map,unit={max(1 << 17, n * 512)},chunks=1", most=10_000,
+        grows=frozenset({"alloc entries_scanned", "alloc entries_moved", "free entries_scanned", "free entries_moved"}),
+    ),
+    "percpu-bitmap": Subject(
+        lambda n: f"percpu-bitmap,unit={max(1 << 17, n * 512)},chunks=1", most=10_000,
+        grows=frozenset({"alloc blocks_visited", "free blocks_visited"}),  # the source: one descriptor a block
+    ),
     "buddy": Subject(lambda n: f"buddy,pages={_power(2 * n)}", (4096, 4096)),
-    "zsmalloc": Subject(lambda n: f"zsmalloc,pages={max(64, n // 4)}"),
+    "subpage-buddy": Subject(_paged("subpage-buddy", 150)),
+    "zsmalloc": Subject(_paged("zsmalloc")),
+    "zbud": Subject(_paged("zbud", 4096), (300, 3900)),
+    "xcfmalloc": Subject(_paged("xcfmalloc", 1100), (100, 2000)),
+    "compcache": Subject(_paged("compcache", 1100), (100, 2000)),
 }
 
 

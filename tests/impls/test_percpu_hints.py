@@ -426,3 +426,29 @@ class TestBitmaps:
         chunk = cls(0, 8, 1024)
         assert chunk.whole.fields() == (8192, 0, 0, 0, 8192, 8192, 0)
         assert {block.fields() for block in chunk.blocks} == {(1024, 0, 0, 0, 1024, 1024, 0)}
+
+    @pytest.mark.parametrize("cls", ALL)
+    def test_first_free_of_blocks_in_between(self, cls):
+        """An area that covers a whole block leaves its first_free where it was: too low, which is legal."""
+        chunk = run_steps(cls(0, 4, 8), ("a", 4, 1, 0), ("a", 24, 1, 4))
+        assert [block.first_free for block in chunk.blocks[1:3]] == [0, 0]
+        assert [block.contig_hint for block in chunk.blocks] == [0, 0, 0, 4]
+        assert take(chunk, 1) == 28
+
+    @pytest.mark.parametrize("cls", ALL)
+    def test_populated_pages_are_counted_in_bits(self, cls):
+        """An area's pages follow from bits alone; the posting added bits to bytes, which is not repeated here."""
+        chunk = cls(0, 4, 8)
+        chunk.populated = 0b1100
+        assert chunk.unpopulated_end(0, 8) == 16
+        assert chunk.unpopulated_end(15, 2) == 16
+        assert chunk.unpopulated_end(16, 16) == -1
+        assert chunk.find_block_fit(8, 1, True) == 16
+        assert chunk.find_block_fit(17, 1, True) == -1
+
+    @pytest.mark.parametrize("cls", ALL)
+    def test_boundaries_are_not_cleared(self, cls):
+        """A free leaves both boundaries; the next area there clears those inside it."""
+        chunk = run_steps(cls(0, 1, 8), ("a", 2, 1, 0), ("a", 2, 1, 2), ("f", 0), ("f", 2))
+        assert chunk.bounds == [0b10101, 0]
+        assert run_steps(chunk, ("a", 6, 1, 0)).bounds == [0b1000001, 0]
