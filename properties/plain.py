@@ -22,6 +22,7 @@ from heaplaw.twins import TWIN_LAWS, compare_twins
 
 from .events import Swarm, program
 from .minimize import smallest
+from .smaller_arena import in_smaller_arena
 from .state import abstract
 from .verdict import Finding, Tally
 from .watchdog import watchdog
@@ -77,7 +78,7 @@ def check(
             if found.law not in TWIN_LAWS:
                 found = pinpoint_bounded(build, found, mute)
             found = smallest(build, found, tuple(mute))
-            tally.findings.append(Finding(variant, found))
+            tally.findings.append(Finding(*in_smaller_arena(variant, found, tuple(mute))))
             mute.add(found.law)
         progress(tally.operations)
     tally.seconds = time.monotonic() - started
