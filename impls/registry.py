@@ -85,6 +85,18 @@ BUILT_IN: dict[str, BuiltIn] = {
         "heaplaw.impls.subpage_buddy", "SubpageBuddy", "headerless power-of-two blocks inside pages", (),
         ("pages=64", "pages=4", "pages=16,page_size=256", "pages=7,page_size=64,orders=2"), ("pages", 4096),
     ),
+    "nta": BuiltIn(
+        "heaplaw.impls.nta", "Nta", "network tree allocator: per-CPU regions, exact lists, foreign frees queued",
+        ("2006-08-14", "2006-08-16"),
+        ("pages=16", "pages=4,order=0,regions=1", "pages=12,cpus=3,order=1,regions=1,word=32,granule=64",
+         "pages=8,cpus=1,order=1,regions=2,growth=0"),
+        ("pages", 4096), published=("pages=16,order=2", "pages=4,order=1,word=32"),
+    ),
+    "srog": BuiltIn(
+        "heaplaw.impls.srog", "Srog", "small related object groups: pages by lifetime, given back at once",
+        ("2006-08-12",), ("pages=8", "pages=5,page_size=128", "pages=16,page_size=256,groups=7", "pages=256"),
+        ("pages", 4096), published=("pages=16", "pages=4,page_size=128"),
+    ),
     "zsmalloc": BuiltIn(
         "heaplaw.impls.zsmalloc", "Zsmalloc", "zspages of size classes, with compaction", (),
         ("pages=64,chain=4", "pages=64,chain=8", "pages=16,chain=4"), ("pages", 4096),

@@ -63,6 +63,14 @@ SUBJECTS = {
     ),
     "buddy": Subject(lambda n: f"buddy,pages={_power(2 * n)}", (4096, 4096)),
     "subpage-buddy": Subject(_paged("subpage-buddy", 150)),
+    "nta": Subject(
+        lambda n: f"nta,cpus=1,order=2,regions={max(16, n // 60)},growth=0,pages={4 * max(16, n // 60)}",
+        grows=frozenset({"alloc probed"}),  # no further than the lists there are: 512
+    ),
+    "srog": Subject(
+        _paged("srog"), most=1_000,
+        grows=frozenset({"alloc pages_walked", "alloc areas_walked", "free pages_walked", "free areas_walked"}),
+    ),
     "zsmalloc": Subject(_paged("zsmalloc")),
     "zbud": Subject(_paged("zbud", 4096), (300, 3900)),
     "xcfmalloc": Subject(_paged("xcfmalloc", 1100), (100, 2000)),
@@ -84,7 +92,8 @@ class Caller:
         self.target: Any = factory(name)()
         contract = self.target.contract
         self.kept: list[tuple[Any, int]] = []
-        self._alloc_context = {"ctx": Context()} if contract.contextual else {}
+        group = 1 if contract.isolated_groups else 0
+        self._alloc_context = {"ctx": Context(group=group)} if contract.contextual else {}
         self._free_context = {"ctx": Context()} if contract.cpus > 1 else {}
         self._sized = contract.sized_free
 
