@@ -3,16 +3,11 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from heaplaw.impls.registry import BUILT_IN, TargetError, factory, fitted, variants
@@ -25,53 +20,13 @@ from heaplaw.properties.verdict import INCONCLUSIVE, INTERNAL, PASSED, USAGE, Fi
 from heaplaw.trace import Trace
 
 from . import report
+from .options import Duration, Problem, bar, console, json_option, seed_option, writable
 from .published import zram
 
 _STOPPED = 130
-_PIPE_WIDTH = 120
 _MOST_OPERATIONS = 200_000  # of a target, where no budget is given
 _OPERATIONS = 1_200_000  # of all targets together, so that a check of all stays under a minute
 _DEFAULT_TIME = "55s"
-
-
-class Problem(click.ClickException):
-    """Bad input: one line, exit code 2."""
-
-    exit_code = USAGE
-
-
-class Duration(click.ParamType[float]):
-    """``40s``, ``5m``, ``1h`` or plain seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value)
-        unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
-        try:
-            seconds = float(text[:-1] if unit else text) * (unit or 1)
-        except ValueError:
-            seconds = -1.0
-        if not 0 < seconds < float("inf"):
-            self.fail(f"{text!r} is not a time; write 40s, 5m or 1h", param, ctx)
-        return seconds
-
-
-def _writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    """Find out before the work, not after it, that a report cannot be written."""
-    if value is not None:
-        folder = value.parent
-        if not folder.is_dir():
-            raise Problem(f"cannot write {value}: there is no folder {folder}")
-        if value.is_dir() or not os.access(value if value.exists() else folder, os.W_OK):
-            raise Problem(f"cannot write {value}: no permission, or a folder of that name")
-    return value
-
-
-_json = click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), callback=_writable, metavar="FILE", help="Write a report."
-)
-_seed = click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed, same run.")
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,7 +45,7 @@ def cli(ctx: click.Context) -> None:
 
 
 @cli.command("list")
-@_json
+@json_option
 @click.option("--laws", is_flag=True, help="List the laws instead.")
 def list_command(json_path: Path | None, laws: bool) -> None:
     """List the built-in targets with what they promise, or the laws.
@@ -98,7 +53,7 @@ def list_command(json_path: Path | None, laws: bool) -> None:
     \b
     Example: heaplaw list --laws
     """
-    console = _console()
+    out = console()
     if json_path is not None:
         json_path.write_text(report.listing())
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -113,7 +68,7 @@ def list_command(json_path: Path | None, laws: bool) -> None:
         for name, known in BUILT_IN.items():
             promises = report.promises(factory(name)().contract)
             table.add_row(name, known.summary, "\n".join("@" + r for r in known.revisions), promises)
-    console.print(table)
+    out.print(table)
 
 
 @cli.command()
@@ -123,13 +78,13 @@ def list_command(json_path: Path | None, laws: bool) -> None:
     show_default=f"{_MOST_OPERATIONS:,}, or a share of {_OPERATIONS:,}",
 )
 @click.option("--time", "seconds", type=Duration(), default=_DEFAULT_TIME, show_default=True, help="Ceiling.")
-@_seed
+@seed_option
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
 @click.option("--engine", type=click.Choice(sorted(shards.ENGINES)), default="plain", show_default=True)
 @click.option("--law", "only", multiple=True, metavar="ID", help="Only this law; may be repeated.")
 @click.option("--save", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write trace files here.")
 @click.option("-v", "--verbose", is_flag=True, help="Show law by target, and why laws did not run.")
-@_json
+@json_option
 def check(
     targets: tuple[str, ...],
     ops: int | None,
@@ -156,25 +111,25 @@ def check(
             factory(variant)
     if save is not None:
         _make_folder(save)
-    console = _console()
-    console.print(f"seed {seed}", highlight=False)
+    out = console()
+    out.print(f"seed {seed}", highlight=False)
     budget = ops or min(_MOST_OPERATIONS, _OPERATIONS // len(names))
     work = shards.cut(names, engine, budget, seed, only)
-    with _bar("checking", sum(shard.operations for shard in work)) as progress:
+    with bar("checking", sum(shard.operations for shard in work)) as progress:
         tallies = shards.run_shards(work, jobs=jobs, seconds=seconds, progress=progress)
     code = exit_code(tallies)
     if json_path is not None:
         json_path.write_text(report.as_json(tallies, seed=seed, code=code))
     for finding in [finding for tally in tallies for finding in tally.findings]:
         again = f"again: heaplaw replay {_save(save, finding)}" if save is not None else "--save DIR keeps the trace"
-        report.show_finding(console, finding, again)
-    console.print()
-    console.print(report.law_table(tallies) if verbose else report.summary(tallies))
+        report.show_finding(out, finding, again)
+    out.print()
+    out.print(report.law_table(tallies) if verbose else report.summary(tallies))
     if verbose:
         notes = [*report.legend(tallies), *report.reasons(tallies)]
-        console.print("\n" + "\n".join(notes), highlight=False, soft_wrap=True, markup=False)
-    console.print("\n" + report.verdict(tallies, code), highlight=False, soft_wrap=True)
-    console.print(f"seed {seed}", highlight=False)
+        out.print("\n" + "\n".join(notes), highlight=False, soft_wrap=True, markup=False)
+    out.print("\n" + report.verdict(tallies, code), highlight=False, soft_wrap=True)
+    out.print(f"seed {seed}", highlight=False)
     return code
 
 
@@ -186,7 +141,7 @@ def check(
 @click.option("--family", default="", help="Events to read of an ftrace recording: slab, pages or percpu.")
 @click.option("--seed", type=int, hidden=True, help="Accepted like everywhere; a replay draws nothing.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every law.")
-@_json
+@json_option
 def replay_command(
     file: Path, target: str | None, maintain: str | None, every: int, family: str, seed: int | None, verbose: bool,
     json_path: Path | None,
@@ -209,7 +164,7 @@ def replay_command(
             raise Problem(f"{name} has no maintenance {maintain!r}; it knows: {known}")
         trace = _interleave(trace, Operation(Kind.MAINTAIN, mode=maintain), every)
     same_kind = bool(trace.answers) and trace.header.get("answers", "") == "offset" and contract.arena > 0
-    with _bar("replaying", len(trace.operations)) as progress:
+    with bar("replaying", len(trace.operations)) as progress:
         result = replay(trace, name, progress=progress, answers=same_kind)
     tally, figures = result.tally, result.figures
     code = exit_code([tally])
@@ -220,23 +175,18 @@ def replay_command(
     return code
 
 
-def _console() -> Console:
-    """Standard output; wide enough for every table where it is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-
-
 def _show_replay(recording: Recording, tally: Tally, figures: Figures, verbose: bool, code: int) -> None:
-    console = _console()
+    out = console()
     for finding in tally.findings:
-        report.show_finding(console, finding)
+        report.show_finding(out, finding)
     if recording.format != OWN_FORMAT:
         for line in report.replay_lines(recording, tally, figures):
-            console.print(line, highlight=False, soft_wrap=True)
-    console.print()
+            out.print(line, highlight=False, soft_wrap=True)
+    out.print()
     if verbose:
-        console.print(report.law_table([tally]))
-        console.print("\n" + "\n".join(report.reasons([tally])), highlight=False, soft_wrap=True, markup=False)
-    console.print(report.verdict([tally], code), highlight=False, soft_wrap=True)
+        out.print(report.law_table([tally]))
+        out.print("\n" + "\n".join(report.reasons([tally])), highlight=False, soft_wrap=True, markup=False)
+    out.print(report.verdict([tally], code), highlight=False, soft_wrap=True)
 
 
 def _interleave(trace: Trace, operation: Operation, every: int) -> Trace:
@@ -254,10 +204,10 @@ def _interleave(trace: Trace, operation: Operation, every: int) -> Trace:
 
 @cli.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), callback=_writable, required=True, metavar="TRACE")
+@click.option("-o", "--output", type=click.Path(path_type=Path), callback=writable, required=True, metavar="TRACE")
 @click.option("--family", default="", help="Events to read of an ftrace recording: slab, pages or percpu.")
 @click.option("--seed", type=int, hidden=True)
-@_json
+@json_option
 def import_command(file: Path, output: Path, family: str, seed: int | None, json_path: Path | None) -> None:
     """Turn a recording (heaptrack, ftrace, mtrace) into a trace file.
 
@@ -288,7 +238,7 @@ def reproduce() -> None:
 @click.option("--with", "compress", type=click.Choice(["lz4", "lzo"]), default="lz4", show_default=True)
 @click.option("--lag", type=click.IntRange(0), default=zram.LAG, show_default=True, help="Pages writes come late by.")
 @click.option("--target", "targets", multiple=True, help="Allocators to store into; may be repeated.")
-@_json
+@json_option
 def reproduce_zram(
     tree: Path, remove: str, rounds: int, compress: str, lag: int, targets: tuple[str, ...], json_path: Path | None
 ) -> None:
@@ -302,7 +252,7 @@ def reproduce_zram(
     steps: list[zram.Step] = []
     try:
         how = zram.compressor(compress)
-        with _bar("storing", 0, "pages") as progress:
+        with bar("storing", 0, "pages") as progress:
             for step in zram.experiment(
                 tree, names, how, folders=folders, rounds=rounds, lag=lag, progress=progress
             ):
@@ -312,9 +262,9 @@ def reproduce_zram(
     recorded = zram.recording() if tuple(dict.fromkeys(step.name for step in steps)) == zram.STEPS else {}
     if json_path is not None:
         json_path.write_text(report.to_json([zram.as_json(step) for step in steps]))
-    console = _console()
-    console.print(zram.table(steps, recorded))
-    console.print("\n" + zram.verdict(steps, recorded), highlight=False, soft_wrap=True)
+    out = console()
+    out.print(zram.table(steps, recorded))
+    out.print("\n" + zram.verdict(steps, recorded), highlight=False, soft_wrap=True)
 
 
 def _make_folder(folder: Path) -> None:
@@ -331,18 +281,6 @@ def _save(folder: Path, finding: Finding) -> Path:
     path = folder / f"{plain}-{finding.violation.law}.trace"
     path.write_text(str(finding.trace))
     return path
-
-
-@contextmanager
-def _bar(title: str, total: int, what: str = "operations") -> Iterator[Callable[..., None]]:
-    """A progress bar on a terminal, told what is done and, if it changed, the total; silence in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda done, total=None: None
-        return
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda done, total=None: progress.update(task, completed=done, total=total)
 
 
 def main() -> None:

@@ -140,7 +140,7 @@ def _target(tally: Tally) -> dict[str, Any]:
         "chance_of_new_state": round(tally.novelty.chance, 6),
         "laws": {
             law: {"verdict": tally.status(law).value, "held": tally.evidence[law]}
-            | ({"why": tally.lacking[law]} if law in tally.lacking else {})
+            | ({"why": tally.lacking[law]} if tally.status(law) is Status.NOT_APPLICABLE else {})
             for law in LAWS
         },
         "findings": [_finding(finding) for finding in tally.findings],
