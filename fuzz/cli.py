@@ -20,6 +20,7 @@ from heaplaw.properties.verdict import INCONCLUSIVE, INTERNAL, PASSED, USAGE, Fi
 from heaplaw.trace import Trace
 
 from . import report
+from .minimizing import minimize
 from .options import Duration, Problem, bar, console, json_option, seed_option, writable
 from .published import zram
 
@@ -220,6 +221,9 @@ def import_command(file: Path, output: Path, family: str, seed: int | None, json
         json_path.write_text(report.to_json(report.recording(recording)))
     click.echo("\n".join(report.recording_lines(recording)))
     click.echo(f"{len(recording.trace.operations):,} operations written to {output}")
+
+
+cli.add_command(minimize)
 
 
 @cli.group("reproduce")

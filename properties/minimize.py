@@ -225,6 +225,12 @@ def first_break(
         return run(build, operations, mute=mute, audit_from=audit_from, twins=twins)
 
 
+def _culprit(operations: Operations, found: Violation) -> tuple[int, int | str]:
+    """Kind of the operation that broke the law, and the kind of maintenance or misuse."""
+    op = operations[found.index]
+    return op.kind, op.mode if isinstance(op.mode, str) else 0
+
+
 def _worth(build: Callable[[], object], operations: Operations) -> int:
     """How many shorter traces to try: fewer the longer they are and the more an audit of the target walks."""
     checker = Checker(build(), mute=LAWS, audit_every=1 << 60)
@@ -239,14 +245,21 @@ def _worth(build: Callable[[], object], operations: Operations) -> int:
     return min(_MOST_SHORTER, _WORTH // (len(operations) * (_STEP + walked)))
 
 
-def smallest(build: Callable[[], object], found: Violation, mute: Sequence[str] = ()) -> Violation:
-    """The violation with its trace minimised, the same law broken; unchanged where it does not recur."""
+def smallest(
+    build: Callable[[], object], found: Violation, mute: Sequence[str] = (), *, same_operation: bool = False
+) -> Violation:
+    """The violation with its trace minimised, the same law broken; unchanged where it does not recur.
 
+    ``same_operation``: broken by an operation of the same kind, too.
+    """
     twins = TWINS if found.law in TWIN_LAWS else 0
+    culprit = _culprit(found.trace.operations, found) if same_operation else None
 
     def fails(operations: Operations, audit_from: int = 0) -> bool:
         seen = first_break(build, operations, mute, audit_from, twins=twins)
-        return seen is not None and seen.law == found.law
+        if seen is None or seen.law != found.law:
+            return False
+        return culprit is None or _culprit(operations, seen) == culprit
 
     def fails_at_the_end(operations: Operations) -> bool:
         return fails(operations, max(0, len(operations) - _LAST))

@@ -115,3 +115,21 @@ def run_watched(build, operations):
     from heaplaw.properties.minimize import first_break
 
     return first_break(build, operations, ())
+
+
+class TwoWays(Fit):
+    """Resizes into the first object, and serves small requests there too."""
+
+    def alloc(self, size, align=1, *, ctx=None):
+        return min(self.sizes) if self.sizes and 0 < size <= 4 else super().alloc(size)
+
+    def realloc(self, handle, size):
+        return min(self.sizes)
+
+
+def test_same_operation():
+    """What breaks the law may become another operation, unless the same is asked for."""
+    found = run(TwoWays, [alloc(0, 8), alloc(1, 8), alloc(2, 16), Operation(Kind.REALLOC, 2, 20)])
+    assert found.law == "disjoint"
+    kinds = [[op.kind for op in smallest(TwoWays, found, same_operation=same).trace.operations] for same in (0, 1)]
+    assert kinds == [[Kind.ALLOC, Kind.ALLOC], [Kind.ALLOC, Kind.ALLOC, Kind.REALLOC]]

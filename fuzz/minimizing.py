@@ -1,0 +1,112 @@
+"""``heaplaw minimize``: one counterexample made smaller, or a directory of old ones on a new strategy."""
+
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from heaplaw.lawbook import LAWS
+from heaplaw.properties.old_traces import NO_LONGER, STILL, Again, again
+from heaplaw.properties.recorded import read_recording
+from heaplaw.properties.verdict import COUNTEREXAMPLE, PASSED, Finding
+
+from . import report
+from .options import Problem, bar, console, json_option
+
+
+@click.command()
+@click.argument("trace", type=click.Path(path_type=Path, exists=True))
+@click.option("--target", help="What to run it on; a trace file may name its own.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write trace files here.")
+@click.option("--same-operation", is_flag=True, help="Keep the kind of operation that breaks the law.")
+@click.option("--seed", type=int, hidden=True, help="Accepted like everywhere; minimising draws nothing.")
+@json_option
+def minimize(
+    trace: Path, target: str | None, output: Path | None, same_operation: bool, seed: int | None, json_path: Path | None
+) -> int:
+    """Make a counterexample smaller; of a directory of them, say which still fail.
+
+    The same law is broken by as little as possible.  TRACE may be a directory of trace files: each is
+    run again (on --target, when the strategy has changed) and said to fail still, no longer, or another law.
+
+    \b
+    Example: heaplaw minimize crash.trace -o small.trace
+    """
+    files = sorted(trace.glob("*.trace")) if trace.is_dir() else [trace]
+    if not files:
+        raise Problem(f"{trace} has no trace files; their names end in .trace")
+    if output is not None and trace.is_dir():
+        _make_folder(output)
+    results: list[tuple[Path, Again]] = []
+    with bar("minimising", len(files), "traces") as progress:
+        for file in files:
+            results.append((file, _one(file, target, same_operation)))
+            progress(len(results))
+    for file, result in results:
+        if output is not None and result.trace is not None:
+            (output / file.name if trace.is_dir() else output).write_text(str(result.trace))
+    if json_path is not None:
+        json_path.write_text(report.to_json([_as_json(file, result) for file, result in results]))
+    _show(results, whole=trace.is_dir())
+    return COUNTEREXAMPLE if any(result.found is not None for _, result in results) else PASSED
+
+
+def _one(file: Path, target: str | None, same_operation: bool) -> Again:
+    trace = read_recording(file).trace
+    name = target or trace.target
+    if not name:
+        raise Problem(f"{file} names no target; say --target NAME (see 'heaplaw list')")
+    law = trace.header.get("law", "")
+    if law and law not in LAWS:
+        raise Problem(f"{file}: unknown law {law!r}; the laws are {', '.join(LAWS)}")
+    return again(trace, name, same_operation=same_operation)
+
+
+def _show(results: list[tuple[Path, Again]], whole: bool) -> None:
+    out = console()
+    if not whole:
+        [(file, result)] = results
+        if result.found is None:
+            out.print(f"{file} no longer fails on {result.target}", highlight=False, soft_wrap=True, markup=False)
+            return
+        report.show_finding(out, Finding(result.target, result.found))
+        out.print(f"\n{result.outcome}: {_lengths(result)} operations", highlight=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("trace", "target", "law", "now", "operations"):
+        table.add_column(title, overflow="fold")
+    for file, result in results:
+        law = result.law if result.found is None or result.outcome == STILL else f"{result.law}, now {result.found.law}"
+        table.add_row(escape(file.name), escape(result.target), law, result.outcome, _lengths(result))
+    out.print(table)
+    counts = Counter(result.outcome for _, result in results)
+    out.print("\n" + ", ".join(f"{count} {kind}" for kind, count in counts.items()), highlight=False)
+
+
+def _lengths(result: Again) -> str:
+    if result.outcome == NO_LONGER or result.found is None:
+        return str(result.before)
+    return f"{result.before} -> {len(result.found.trace.operations)}"
+
+
+def _as_json(file: Path, result: Again) -> dict[str, object]:
+    found = result.found
+    return {
+        "trace": str(file),
+        "target": result.target,
+        "law": result.law,
+        "now": result.outcome,
+        "breaks": found.law if found is not None else None,
+        "before": result.before,
+        "after": len(found.trace.operations) if found is not None else None,
+        "minimised": str(result.trace) if result.trace is not None else None,
+    }
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise Problem(f"cannot make the folder {folder}: {problem.strerror}") from None
