@@ -25,7 +25,6 @@ from typing import Any, Generic, TypeVar
 from heaplaw import InvalidFree, Listed, PageSource
 
 from .bits import is_power_of_two, lowest_bit
-from .pages_retaken import retake
 from .percpu_blocks import next_set, next_zero
 
 MIN_UNIT_SIZE = 32768  # no request may be larger, whatever the chunk
@@ -295,7 +294,7 @@ def _retake_lowest(source: PageSource) -> int:
     """Take the lowest free page past any armed failure, as a restored state calls for."""
     zone = next(zone for zone in source.zones if zone.free)
     page = zone.first + lowest_bit(zone.free)
-    retake(source, page)
+    source.retake(page)
     return page
 
 

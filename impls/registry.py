@@ -85,6 +85,20 @@ BUILT_IN: dict[str, BuiltIn] = {
         "heaplaw.impls.subpage_buddy", "SubpageBuddy", "headerless power-of-two blocks inside pages", (),
         ("pages=64", "pages=4", "pages=16,page_size=256", "pages=7,page_size=64,orders=2"), ("pages", 4096),
     ),
+    "slab": BuiltIn(
+        "heaplaw.impls.slab", "Slab", "Bonwick's slabs: coloured, three lists, per-CPU arrays", (),
+        ("size=256,pages=64", "size=96,pages=8,cpus=2", "size=2048,pages=16", "size=64,pages=8,rule=2005"),
+        ("pages", 4096),
+    ),
+    "slub": BuiltIn(
+        "heaplaw.impls.slub", "Slub", "slabs with free lists in the objects, of high order if there are pages", (),
+        ("size=256,pages=64", "size=1024,pages=16,cpus=2", "size=64,pages=3", "size=4096,pages=24,cpus=4"),
+        ("pages", 4096),
+    ),
+    "kmalloc": BuiltIn(
+        "heaplaw.impls.kmalloc", "Kmalloc", "size classes over SLUB or SLAB, and whole pages", (),
+        ("pages=64", "pages=8", "pages=64,era=slab,cpus=2", "pages=64,era=2005"), ("pages", 4096),
+    ),
     "nta": BuiltIn(
         "heaplaw.impls.nta", "Nta", "network tree allocator: per-CPU regions, exact lists, foreign frees queued",
         ("2006-08-14", "2006-08-16"),
@@ -99,7 +113,15 @@ BUILT_IN: dict[str, BuiltIn] = {
     ),
     "zsmalloc": BuiltIn(
         "heaplaw.impls.zsmalloc", "Zsmalloc", "zspages of size classes, with compaction", (),
-        ("pages=64,chain=4", "pages=64,chain=8", "pages=16,chain=4"), ("pages", 4096),
+        ("pages=64,chain=4", "pages=64,chain=8", "pages=16,cpus=2", "pages=32,handles=direct,merge=0,cpus=2"),
+        ("pages", 4096),
+    ),
+    "afmalloc": BuiltIn(
+        "heaplaw.impls.afmalloc", "Afmalloc", "objects in power-of-two pieces from kmalloc, with compaction",
+        ("2014-09",),
+        ("pages=256,cpus=2", "pages=8", "pages=24,quota=20000", "pages=48,piece=256,max_level=20",
+         "pages=16,era=slab,max_level=3"),
+        ("pages", 4096), published=("pages=5", "pages=8", "pages=256"),
     ),
     "zbud": BuiltIn(
         "heaplaw.impls.zbud", "Zbud", "two compressed objects a page, LRU reclaim", (),

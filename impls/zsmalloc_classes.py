@@ -15,11 +15,17 @@ Which chain length a class takes decides what is wasted at its end.  Two rules:
 * ``exact`` (from 6.3): the shortest chain with the fewest wasted bytes.
 
 Classes that would hold equally many objects on equally many pages are merged into
-the largest of them.
+the largest of them (from 3.19).
+
+An object's place is encoded in one word, in two ways.  From 4.1 it is the page where its
+zspage's slot begins and the slot's index in the *zspage*, above a tag bit.  Before, it was
+the handle itself: a page and one plus the index of the slot among those that begin on that
+*page*.  The one makes sure that no handle is 0.
 
 Source: ``get_size_class_index``, ``get_pages_per_zspage``, ``zs_create_pool`` and
 the location encoding of ``mm/zsmalloc.c``, Linux 6.1; ``calculate_zspage_chain_size``
-of 6.3 for the exact rule.
+of 6.3 for the exact rule; ``obj_location_to_handle`` and ``obj_handle_to_location``
+of 3.12 for handles that are places.
 
 >>> table = class_table(4096, 4, 8, "percent")
 >>> len(table.by_index), len(table.distinct)
@@ -39,6 +45,8 @@ MAX_CHAIN = 16
 TAG_BITS = 1  # lowest bit of a slot's first word: the slot is in use
 PHYSICAL_BITS = {8: 52, 4: 32}  # bits of a physical address, by bytes of a word
 FULLNESS_FRACTION = 4
+SPARSE_QUARTERS = 3  # an almost empty zspage is full to at most so many quarters
+DIRECT_SPARSE_QUARTERS = 1  # ... before 4.1
 
 EMPTY, ALMOST_EMPTY, ALMOST_FULL, FULL = range(4)
 GROUP_NAMES = ("empty", "almost empty", "almost full", "full")
@@ -123,17 +131,36 @@ def decode_location(location: int, bits: int) -> tuple[int, int]:
     return location >> (bits + TAG_BITS), (location >> TAG_BITS) & ((1 << bits) - 1)
 
 
-def fullness_group(inuse: int, objects: int) -> int:
+def direct_index_bits(page_shift: int, word: int) -> int:
+    """Bits left for a slot's index beside the page number alone, as before 4.1.  O(1)."""
+    return word * 8 - (PHYSICAL_BITS[word] - page_shift)
+
+
+def location_to_handle(pfn: int, index: int, bits: int) -> int:
+    """The handle, before 4.1, of the ``index``-th slot that begins on a page; never 0.  O(1).
+
+    >>> location_to_handle(0, 0, 24), handle_to_location(location_to_handle(5, 3, 24), 24)
+    (1, (5, 3))
+    """
+    return (pfn << bits) | ((index + 1) & ((1 << bits) - 1))
+
+
+def handle_to_location(handle: int, bits: int) -> tuple[int, int]:
+    """Page and index of ``location_to_handle``; an index of -1 for what is no handle.  O(1)."""
+    return handle >> bits, (handle & ((1 << bits) - 1)) - 1
+
+
+def fullness_group(inuse: int, objects: int, quarters: int = SPARSE_QUARTERS) -> int:
     """Group of a zspage with ``inuse`` of ``objects`` slots in use.  O(1).
 
-    Almost empty reaches up to three quarters; the comment in the source says one quarter,
-    which is what the code of 2014 did.
+    Almost empty reaches up to three quarters from 4.1 on, when compaction came; the comment
+    in the source still says one quarter, which is what the code did before.
     """
     if inuse == 0:
         return EMPTY
     if inuse == objects:
         return FULL
-    if inuse <= 3 * objects // FULLNESS_FRACTION:
+    if inuse <= quarters * objects // FULLNESS_FRACTION:
         return ALMOST_EMPTY
     return ALMOST_FULL
 
@@ -145,27 +172,33 @@ class SizeClass:
     """What is fixed about a class: sizes in bytes, and where its slots lie in a zspage."""
 
     __slots__ = (
-        "header", "huge", "index", "links", "objects", "offset_of", "offsets", "page_of", "pages", "payload",
-        "size", "tail", "word_of",
+        "first_on", "header", "huge", "index", "links", "objects", "offset_of", "offsets", "page_of", "pages",
+        "payload", "size", "tail", "word_of",
     )  # fmt: skip
 
-    def __init__(self, index: int, size: int, pages: int, page_size: int, word: int) -> None:
+    def __init__(self, index: int, size: int, pages: int, page_size: int, word: int, header: int) -> None:
         self.index, self.size, self.pages = index, size, pages
         self.objects = pages * page_size // size
         self.tail = pages * page_size - self.objects * size  # bytes that no object reaches
         self.huge = pages == 1 and self.objects == 1  # the handle is kept beside the page
-        self.header = 0 if self.huge else word
+        self.header = 0 if self.huge else header
         self.payload = size - self.header
         starts = [slot * size for slot in range(self.objects)]
         self.page_of = [start // page_size for start in starts]  # which page of the chain
         self.offset_of = [start % page_size for start in starts]  # where in it, in bytes
         self.word_of = [offset // word for offset in self.offset_of]  # ... in words
         self.offsets = frozenset(self.offset_of)
+        self.first_on = [-(-page * page_size // size) for page in range(pages)]  # first slot to begin on a page
         self.links = [self._links_on(page, word) for page in range(pages)]
+
+    def on_page(self, page: int) -> range:
+        """The slots that begin on a page of the chain.  O(1)."""
+        end = self.first_on[page + 1] if page + 1 < self.pages else self.objects
+        return range(self.first_on[page], min(end, self.objects))
 
     def _links_on(self, page: int, word: int) -> tuple[int, memoryview]:
         """Offset in words of the first slot on a page, and the link words of a new zspage there."""
-        slots = [slot for slot in range(self.objects) if self.page_of[slot] == page]
+        slots = self.on_page(page)
         end = ((1 << 8 * word) - 1) >> TAG_BITS  # -1 without its tag bit
         following = [slot + 1 if slot + 1 < self.objects else end for slot in slots]
         image = array("Q" if word == 8 else "I", [slot << TAG_BITS for slot in following])
@@ -175,8 +208,8 @@ class SizeClass:
 class ClassTable:
     """All classes of a configuration; ``by_index`` leads merged indexes to the class they share."""
 
-    def __init__(self, page_size: int, chain: int, word: int, rule: str) -> None:
-        self.page_size, self.word = page_size, word
+    def __init__(self, page_size: int, chain: int, word: int, rule: str, header: int, merge: bool) -> None:
+        self.page_size, self.word, self.header = page_size, word, header
         self.step = size_step(page_size)
         self.last = last_index(page_size, self.step)
         choose = CHAIN_RULES[rule]
@@ -184,18 +217,18 @@ class ClassTable:
         for index in range(self.last, -1, -1):  # from the largest down: it is the one that stays
             size = class_size(index, page_size, self.step)
             pages = choose(size, page_size, chain)
-            if self.by_index:
+            if merge and self.by_index:
                 previous = self.by_index[-1]
                 if previous.pages == pages and previous.objects == pages * page_size // size:
                     self.by_index.append(previous)
                     continue
-            self.by_index.append(SizeClass(index, size, pages, page_size, word))
+            self.by_index.append(SizeClass(index, size, pages, page_size, word, header))
         self.by_index.reverse()
         self.distinct = [kind for index, kind in enumerate(self.by_index) if kind.index == index]
 
     def of(self, size: int) -> SizeClass:
         """The class for a request of ``size`` bytes.  O(1)."""
-        return self.by_index[class_index(size, self.word, self.step, self.last)]
+        return self.by_index[class_index(size, self.header, self.step, self.last)]
 
     @property
     def huge_class_size(self) -> int:
@@ -206,11 +239,16 @@ class ClassTable:
         """
         for kind in reversed(self.distinct):
             if kind.pages != 1 and kind.objects != 1:
-                return kind.size - (self.word - 1)
+                return kind.size - self.header + 1
         return 0
 
 
 @lru_cache(maxsize=64)
-def class_table(page_size: int, chain: int, word: int, rule: str) -> ClassTable:
-    """The table that all pools of one configuration share.  O(classes * (chain + objects))."""
-    return ClassTable(page_size, chain, word, rule)
+def class_table(
+    page_size: int, chain: int, word: int, rule: str, handle_words: int = 1, merge: bool = True
+) -> ClassTable:
+    """The table that all pools of one configuration share.  O(classes * (chain + objects)).
+
+    ``handle_words``: words kept in front of an object, 1 or (before 4.1) 0.
+    """
+    return ClassTable(page_size, chain, word, rule, handle_words * word, merge)

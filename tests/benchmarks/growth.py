@@ -63,6 +63,9 @@ SUBJECTS = {
     ),
     "buddy": Subject(lambda n: f"buddy,pages={_power(2 * n)}", (4096, 4096)),
     "subpage-buddy": Subject(_paged("subpage-buddy", 150)),
+    "slab": Subject(lambda n: f"slab,size=64,pages={max(64, n // 30)}", (1, 64)),
+    "slub": Subject(lambda n: f"slub,size=64,pages={max(64, n // 30)}", (1, 64)),
+    "kmalloc": Subject(_paged("kmalloc", 150)),
     "nta": Subject(
         lambda n: f"nta,cpus=1,order=2,regions={max(16, n // 60)},growth=0,pages={4 * max(16, n // 60)}",
         grows=frozenset({"alloc probed"}),  # no further than the lists there are: 512
@@ -71,6 +74,7 @@ SUBJECTS = {
         _paged("srog"), most=1_000,
         grows=frozenset({"alloc pages_walked", "alloc areas_walked", "free pages_walked", "free areas_walked"}),
     ),
+    "afmalloc": Subject(_paged("afmalloc", 1600), (100, 2000)),
     "zsmalloc": Subject(_paged("zsmalloc")),
     "zbud": Subject(_paged("zbud", 4096), (300, 3900)),
     "xcfmalloc": Subject(_paged("xcfmalloc", 1100), (100, 2000)),

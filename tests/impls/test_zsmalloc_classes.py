@@ -15,10 +15,13 @@ from heaplaw.impls.zsmalloc_classes import (
     class_size,
     class_table,
     decode_location,
+    direct_index_bits,
     encode_location,
     fullness_group,
+    handle_to_location,
     index_bits,
     last_index,
+    location_to_handle,
     size_step,
     used_percent,
 )
@@ -96,6 +99,33 @@ class TestPublishedFigures:
         sizes = {size: class_size(class_index(size, 8, 16, 254), 4096, 16) for size in range(1, 4089)}
         assert max(slot - size - 8 for size, slot in sizes.items() if size > 24) == 15
         assert sizes[1] - 1 == 31
+
+    def test_class_of_every_need(self):
+        """Need is size + 8; index 0 up to a need of 32, then ceil((need - 32) / 16), at most 254."""
+        for size in range(1, 4097):
+            need = size + 8
+            assert class_index(size, 8, 16, 254) == (0 if need <= 32 else min(254, -(-(need - 32) // 16)))
+
+    def test_unmerged(self):
+        """Unmerged, all 255 classes stay, and class 2064 is one of them; without a word in front it serves 2064."""
+        table = class_table(4096, 4, 8, "percent", 0, False)
+        assert len(table.distinct) == 255
+        kind = table.of(2064)
+        assert (kind.size, kind.payload, kind.pages, kind.objects, kind.tail) == (2064, 2064, 4, 7, 1936)
+        assert (table.of(32).size, table.of(33).size, table.of(4096).size) == (32, 48, 4096)
+
+    def test_tail_of_every_class(self, table):
+        """What a zspage wastes at its end is its bytes modulo the size."""
+        assert all(kind.tail == 4096 * kind.pages % kind.size for kind in table.distinct)
+
+    def test_slots_by_page(self, table):
+        """Every slot is among those that begin on its page, and no slot on two pages."""
+        for kind in table.distinct:
+            slots = [slot for page in range(kind.pages) for slot in kind.on_page(page)]
+            assert slots == list(range(kind.objects))
+            assert [kind.page_of[slot] for slot in slots] == [
+                page for page in range(kind.pages) for _ in kind.on_page(page)
+            ]
 
 
 class TestChainRules:
@@ -181,12 +211,28 @@ class TestEncoding:
                     assert location & 1 == 0
                     assert location < 1 << 8 * word
 
+    @pytest.mark.parametrize(("word", "bits"), [(8, 24), (4, 12)])
+    def test_handles_that_are_places(self, word, bits):
+        """Before 4.1 there was no tag bit, and the index was raised by one: no handle is 0, all lead back."""
+        assert direct_index_bits(12, word) == bits
+        for pfn in (0, 1, 255, (1 << 20) - 1):
+            for index in (0, 1, 127):
+                handle = location_to_handle(pfn, index, bits)
+                assert handle_to_location(handle, bits) == (pfn, index)
+                assert 0 < handle < 1 << 8 * word
+        assert handle_to_location(0, bits) == (0, -1)
+
 
 class TestFullness:
     def test_groups(self):
         """0 is empty, n is full, up to 3n/4 almost empty, above almost full."""
         assert [fullness_group(inuse, 7) for inuse in range(8)] == [EMPTY] + 5 * [ALMOST_EMPTY] + [ALMOST_FULL, FULL]
         assert [fullness_group(inuse, 1) for inuse in (0, 1)] == [EMPTY, FULL]
+
+    def test_a_quarter_before_compaction(self):
+        """Before 4.1, as the comment in the source says to this day, almost empty reached up to n/4."""
+        groups = [fullness_group(inuse, 8, 1) for inuse in range(9)]
+        assert groups == [EMPTY] + 2 * [ALMOST_EMPTY] + 5 * [ALMOST_FULL] + [FULL]
 
     def test_one_object_of_many_is_not_empty(self):
         """A single object among 127 keeps its zspage out of the empty group."""

@@ -1,0 +1,279 @@
+"""What SLAB, SLUB and kmalloc share: slabs in pages, found by page, held on rings, shown slot by slot.
+
+A slab is a run of pages cut into slots of one size.  Whoever frees an object knows its address
+only, so every page in use leads to its slab, as ``struct page`` does::
+
+    page    4       5       6       7
+            [ slab at page 4, order 2  ]        slab_of[4] is slab_of[5] is ... the same slab
+             ^s_mem
+             [ 0 ][ 1 ][ 2 ] ...                slot k begins at s_mem + k * size
+
+Lists of slabs are rings through their heads, so that a slab leaves its list without a search.
+
+>>> frames = Frames(PageSource(pages=4))
+>>> head, one, two = SlabRun(None, 0, 0), SlabRun(None, 1, 0), SlabRun(None, 2, 0)
+>>> link(head, one); link(head, two); [slab.page for slab in members(head, 4)]
+[2, 1]
+>>> unlink(two); [slab.page for slab in members(head, 4)]
+[1]
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from heaplaw import AllocationBits, FreeRegion, InvalidFree, PageSource, Refusal, Shadow
+
+from .bits import highest_bit, is_power_of_two
+
+PAGE_OFFSET = 0xFFFF_8880_0000_0000
+"""Where the kernel maps all memory: address 0 here is this address there, so that 0 is no pointer."""
+
+
+class SlabRun:
+    """A run of ``2**order`` pages of one cache, and its place on a list.  The head of a list is one too."""
+
+    __slots__ = (
+        "after", "before", "cache", "freelist", "frozen", "inuse", "next", "objects", "order", "page", "s_mem",
+        "size", "slabs", "store", "usable",
+    )  # fmt: skip
+
+    def __init__(self, cache: Any, page: int, order: int) -> None:
+        self.cache, self.page, self.order = cache, page, order
+        self.s_mem = 0  # address of slot 0
+        self.size = self.usable = 0  # bytes from slot to slot, bytes of an object
+        self.objects = self.inuse = 0
+        self.freelist = 0
+        self.frozen = False
+        self.next: SlabRun | None = None  # on the list of a CPU
+        self.slabs = 0  # ... of this length
+        self.store: Any = None  # memory of the index of free slots, where that is not in the page
+        self.before = self.after = self
+
+
+def link(head: SlabRun, slab: SlabRun) -> None:
+    """Put a slab first.  O(1)."""
+    after = head.after
+    slab.before, slab.after = head, after
+    after.before = head.after = slab
+
+
+def link_last(head: SlabRun, slab: SlabRun) -> None:
+    """Put a slab last.  O(1)."""
+    link(head.before, slab)
+
+
+def unlink(slab: SlabRun) -> None:
+    """Take a slab off its list, if it is on one.  O(1)."""
+    slab.before.after, slab.after.before = slab.after, slab.before
+    slab.before = slab.after = slab
+
+
+def members(head: SlabRun, limit: int) -> Iterator[SlabRun]:
+    """Slabs of a list, first to last.  RuntimeError for a list longer than ``limit``."""
+    slab = head.after
+    for _ in range(limit + 1):
+        if slab is head:
+            return
+        following = slab.after
+        yield slab
+        slab = following
+    raise RuntimeError("a list of slabs does not end")
+
+
+class Cache(Protocol):
+    """Objects of one size.  Addresses are bytes in the page source's memory, CPUs are numbers."""
+
+    name: Hashable
+
+    def alloc(self, cpu: int) -> int | None: ...
+    def free(self, slab: SlabRun, address: int, cpu: int) -> None: ...
+    def shrink(self) -> int: ...
+    def forget(self) -> None: ...
+    def free_slots(self, slabs: Iterable[SlabRun]) -> Mapping[SlabRun, list[int]]: ...
+    def in_use(self, slabs: Iterable[SlabRun]) -> tuple[int, int]: ...
+    def listed(self, slabs: Iterable[SlabRun]) -> Iterable[tuple[str, tuple[Any, ...]]]: ...
+    def metadata(self, slabs: int) -> tuple[int, int]: ...
+    def books(self, slab: SlabRun, free: list[int]) -> Iterable[tuple[int, int]]: ...
+    def state(self) -> Any: ...
+    def set_state(self, state: Any, by_page: Mapping[int, SlabRun]) -> None: ...
+
+
+class Frames:
+    """A page source with the slab that each of its pages belongs to; shared by the caches over it."""
+
+    __slots__ = ("shift", "slab_of", "source", "words")
+
+    def __init__(self, source: PageSource) -> None:
+        self.source = source
+        self.shift = source.page_size.bit_length() - 1
+        self.slab_of: dict[int, SlabRun] = {}  # by page
+        self.words = memoryview(source.memory).cast("Q")  # of all memory, 8 bytes each
+
+    def take(self, cache: Any, order: int) -> SlabRun | None:
+        """A slab in fresh pages, not yet cut into slots; None when they are refused.  O(pages)."""
+        page = self.source.take(order)
+        if page is None:
+            return None
+        return self.enter(cache, page, order)
+
+    def enter(self, cache: Any, page: int, order: int) -> SlabRun:
+        """A slab in pages that have been taken.  O(pages)."""
+        slab = SlabRun(cache, page, order)
+        slab.s_mem = page << self.shift
+        self.slab_of.update(dict.fromkeys(range(page, page + (1 << order)), slab))
+        return slab
+
+    def give(self, slab: SlabRun) -> None:
+        """Give the pages of a slab back that is on no list any more.  O(pages)."""
+        for page in range(slab.page, slab.page + (1 << slab.order)):
+            del self.slab_of[page]
+        self.source.give(slab.page, slab.order)
+
+    def slabs(self) -> Iterator[SlabRun]:
+        """All slabs, in no order to rely on.  O(pages held)."""
+        return (slab for page, slab in self.slab_of.items() if slab.page == page)
+
+    def by_cache(self) -> dict[Cache, list[SlabRun]]:
+        """The slabs of every cache that has any.  O(pages held)."""
+        found: dict[Cache, list[SlabRun]] = {}
+        for slab in self.slabs():
+            found.setdefault(slab.cache, []).append(slab)
+        return found
+
+    def find(self, address: int) -> SlabRun:
+        """The slab that an address lies in.  InvalidFree where there is none.  O(1)."""
+        slab = self.slab_of.get(address >> self.shift)
+        if slab is None:
+            raise InvalidFree(f"{address} is in no slab")
+        return slab
+
+
+class ShowsSlabs:
+    """The observations that every target over slabs makes alike, for subclasses that have ``_frames``."""
+
+    _frames: Frames
+    source: PageSource
+
+    def caches(self) -> Iterable[Cache]:
+        """The caches that have been made."""
+        raise NotImplementedError
+
+    def read(self, handle: int, at: int, length: int) -> bytes:
+        """``length`` bytes from offset ``at`` of a live object.  O(length)."""
+        return bytes(self.source.memory[handle + at : handle + at + length])
+
+    def write(self, handle: int, at: int, data: bytes) -> None:
+        """Put ``data`` at offset ``at`` of a live object.  ValueError outside all memory.  O(length)."""
+        memory = self.source.memory
+        if not 0 <= handle + at <= len(memory) - len(data):
+            raise ValueError(f"{len(data)} bytes at {handle}+{at} are in no page")
+        memory[handle + at : handle + at + len(data)] = data
+
+    def extents(self, handle: int) -> tuple[tuple[int, int, int], ...]:
+        """The whole slot, but for what the allocator keeps in it.  O(1)."""
+        return ((0, handle, self._frames.slab_of[handle >> self._frames.shift].usable),)
+
+    def pages(self) -> Iterator[tuple[int, int]]:
+        """Runs of pages that are slabs.  O(pages held)."""
+        return ((slab.page, 1 << slab.order) for slab in self._frames.slabs())
+
+    def free_regions(self) -> Iterator[FreeRegion]:
+        """Free slots, those that a CPU holds ready among them.  O(free slots).
+
+        Raises RuntimeError where a list of free slots does not end, or leads out of its slab.
+        """
+        for cache, slabs in self._frames.by_cache().items():
+            for slab, slots in cache.free_slots(slabs).items():
+                for slot in slots:
+                    yield FreeRegion(0, slab.s_mem + slot * slab.size, slab.usable)
+
+    def bitmap(self) -> Iterator[AllocationBits]:
+        """For every slab, the slots that no list of free ones names.  O(slots)."""
+        for cache, slabs in self._frames.by_cache().items():
+            for slab, slots in cache.free_slots(slabs).items():
+                bits = (1 << slab.objects) - 1
+                for slot in slots:
+                    bits &= ~(1 << slot)
+                yield AllocationBits(0, slab.s_mem, slab.size, slab.objects, bits)
+
+    def counters(self) -> Mapping[str, int]:
+        """``live_objects``, ``used_bytes`` and ``pages`` as the slabs themselves count them.  O(slabs)."""
+        objects = used = 0
+        for cache, slabs in self._frames.by_cache().items():
+            live, length = cache.in_use(slabs)
+            objects += live
+            used += length
+        return {"live_objects": objects, "used_bytes": used, "pages": sum(count for _, count in self.pages())}
+
+    def metadata(self) -> tuple[int, int]:
+        """Bytes in the slabs that hold no object, bytes of caches, arrays and slab records beside them."""
+        slabs = self._frames.by_cache()
+        parts = [cache.metadata(len(slabs.get(cache, ()))) for cache in self.caches()]
+        return sum(inside for inside, _ in parts), sum(outside for _, outside in parts)
+
+    def give_all(self) -> None:
+        """Give every page back, whatever is live, and start anew.  O(pages)."""
+        for slab in list(self._frames.slabs()):
+            self._frames.give(slab)
+        for cache in self.caches():
+            cache.forget()
+
+    def destroy(self) -> None:
+        """End of the caches.  RuntimeError, and nothing but a shrinking, while objects are live.  O(slabs)."""
+        for cache in self.caches():
+            cache.shrink()
+        if self._frames.slab_of:
+            raise RuntimeError(f"{self.counters()['live_objects']} objects remain")
+
+
+# ---- promises of a cache of one size --------------------------------------------------------
+
+
+def live_by_page(shadow: Shadow, page_size: int) -> dict[int, int]:
+    """How many live objects begin on each page.  O(live)."""
+    counts: dict[int, int] = {}
+    for block in shadow.live.values():
+        if block.extents:  # an object of no bytes has none
+            page = block.extents[0][1] // page_size
+            counts[page] = counts.get(page, 0) + 1
+    return counts
+
+
+def live_in(counts: Mapping[int, int], page: int, order: int) -> int:
+    """Live objects of a slab, by what begins on its pages.  O(pages)."""
+    return sum(counts.get(number, 0) for number in range(page, page + (1 << order)))
+
+
+def slots_held(source: PageSource, slots: Callable[[int], int]) -> int:
+    """Slots of all slabs, by the ledger; ``slots`` gives those of a slab of an order.  O(slabs)."""
+    return sum(slots(order) for order in source.runs.values())
+
+
+def check_request(size: int, align: int, most: int, granule: int) -> Refusal | None:
+    """Why a request makes no sense: no bytes, an alignment that slots do not have, more than a slot.  O(1)."""
+    if size < 1 or align < 1 or align > granule or align & (align - 1):
+        return Refusal.INVALID
+    return Refusal.TOO_BIG if size > most else None
+
+
+def check_numbers(**numbers: Any) -> None:
+    """ValueError, in one line, for the first that is no whole number."""
+    for name, value in numbers.items():
+        if not isinstance(value, int):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
+
+
+def check_pages(pages: int, page_size: int, cpus: int) -> None:
+    """ValueError, in one line, for pages or CPUs that make no sense."""
+    check_numbers(pages=pages, page_size=page_size, cpus=cpus)
+    if page_size < 64 or not is_power_of_two(page_size):
+        raise ValueError(f"page_size must be a power of two from 64, not {page_size}")
+    if pages < 1:
+        raise ValueError(f"pages must be at least 1, not {pages}")
+    if not 1 <= cpus <= 64:
+        raise ValueError(f"cpus must be 1 to 64, not {cpus}")
+
+
+def largest_order(pages: int) -> int:
+    """The highest order of which a source of so many pages, all free, has a run.  O(1)."""
+    return highest_bit(pages)
