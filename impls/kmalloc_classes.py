@@ -1,6 +1,6 @@
 """Which size classes kmalloc has, and which one serves a request.  Plain integers.
 
-Two eras.  Since 2007 (SLUB) and 2013 (both allocators), Linux 6.1 and, as far as sizes go, 6.18::
+Two eras.  First Linux 6.1, and, as far as requests recorded on it show, 6.18::
 
     request   1..8   9..16  17..32  33..64  65..96  97..128  129..192  193..256  ...  4097..8192
     class      8      16      32      64      96      128       192       256    ...     8192
@@ -9,7 +9,7 @@ and pages straight from the page allocator above.  ``least`` is KMALLOC_MIN_SIZE
 SLAB allocator; more where DMA needs it, and then 96 (from 64) and 192 (from 128) fall away, since
 their objects would not be aligned.  Source: ``mm/slab_common.c`` and ``include/linux/slab.h``.
 
-Before, ``include/linux/kmalloc_sizes.h`` (there from 2.6.12 at the latest, gone after 2010): 32
+Before that, in SLAB, ``include/linux/kmalloc_sizes.h``, as it is in 2.6.12 and was until 2010 at least: 32
 with pages of 4 KiB, 64, 96 where a cache line is shorter than 64 bytes, 128, 192 where it is
 shorter than 128, then powers of two up to 131072, more only without an MMU.  A request above the
 largest class is refused, and one of no bytes gets an object of the smallest class.
@@ -32,7 +32,7 @@ INDEX_96, INDEX_192 = 1, 2  # the two classes that are no power of two, out of o
 _TABLE_END = 192  # up to here a table is looked up, above it powers of two are counted
 
 
-# ---- since 2007 -----------------------------------------------------------------------------
+# ---- 6.1 ------------------------------------------------------------------------------------
 
 
 def kmalloc_index(size: int, least: int = MIN_SIZE) -> int:

@@ -87,12 +87,14 @@ BUILT_IN: dict[str, BuiltIn] = {
     ),
     "slab": BuiltIn(
         "heaplaw.impls.slab", "Slab", "Bonwick's slabs: coloured, three lists, per-CPU arrays", (),
-        ("size=256,pages=64", "size=96,pages=8,cpus=2", "size=2048,pages=16", "size=64,pages=8,rule=2005"),
+        ("size=256,pages=64", "size=96,pages=8,cpus=2", "size=2048,pages=16", "size=64,pages=8,rule=2005",
+         "size=520,pages=9,ctor=1,shuffle=7,limit=4"),
         ("pages", 4096),
     ),
     "slub": BuiltIn(
         "heaplaw.impls.slub", "Slub", "slabs with free lists in the objects, of high order if there are pages", (),
-        ("size=256,pages=64", "size=1024,pages=16,cpus=2", "size=64,pages=3", "size=4096,pages=24,cpus=4"),
+        ("size=256,pages=64", "size=1024,pages=16,cpus=2", "size=64,pages=3", "size=4096,pages=24,cpus=4",
+         "size=100,pages=6,page_size=512,cpus=2,pointer=outside"),
         ("pages", 4096),
     ),
     "kmalloc": BuiltIn(

@@ -42,7 +42,6 @@ from .slab_cache_2005 import SlabCacheOf2005
 from .slab_geometry import MAX_ORDER_OF_2005, Layout, layout, layout_of_2005
 from .slab_pages import (
     Frames,
-    ShowsSlabs,
     check_numbers,
     check_pages,
     check_request,
@@ -57,7 +56,7 @@ RULES = ("6.1", "2005")
 _MOST_LIMIT = 1 << 16
 
 
-class Slab(ShowsSlabs, HasStates):
+class Slab(HasStates):
     """Objects of ``size`` bytes, aligned to ``align``, in ``pages`` pages.
 
     ``cpus``: that have arrays.  ``limit``: objects in an array, -1: by size, 0: there are none.

@@ -47,8 +47,8 @@ class SlabCache:
     """Objects of one layout over shared frames, for ``cpus`` CPUs."""
 
     __slots__ = (
-        "_first_random", "_frames", "_memory", "arrays", "colour_next", "free_objects", "free_touched", "layout", "moved", "name",
-        "random_seq", "random_state", "shared", "slabs_free", "slabs_full", "slabs_partial",
+        "_first_random", "_frames", "_memory", "arrays", "colour_next", "free_objects", "free_touched", "layout",
+        "moved", "name", "random_seq", "random_state", "shared", "slabs_free", "slabs_full", "slabs_partial",
     )  # fmt: skip
 
     def __init__(self, frames: Frames, layout: Layout, cpus: int = 1, name: Hashable = 0, shuffle: int = 0) -> None:
@@ -57,7 +57,7 @@ class SlabCache:
         self._frames, self._memory, self.layout = frames, frames.source.memory, layout
         self.arrays = [ArrayCache(layout.limit, layout.batchcount) for _ in range(cpus)]
         self.shared = ArrayCache(layout.shared, 0) if layout.shared else None
-        self.slabs_partial, self.slabs_free, self.slabs_full = (SlabRun(self, -1, 0) for _ in LISTS)
+        self.slabs_partial, self.slabs_free, self.slabs_full = (SlabRun(self.name, -1, 0) for _ in LISTS)
         self.free_objects = 0  # free slots of all slabs; what is in arrays is not among them
         self.free_touched = False  # a free slab was used since the last reaping
         self.colour_next = 0
@@ -171,7 +171,7 @@ class SlabCache:
 
     def _cache_grow_begin(self) -> SlabRun | None:
         """A new slab, cut into slots; None when its pages are refused: there is no smaller one."""
-        slab = self._frames.take(self, self.layout.order)
+        slab = self._frames.take(self.name, self.layout.order)
         return None if slab is None else self._cut(slab, self._next_colour())
 
     def _cut(self, slab: SlabRun, colour: int) -> SlabRun:
@@ -353,7 +353,7 @@ class SlabCache:
         for ac in self._every_array():
             ac.entry.clear()
             ac.touched = False
-        self.slabs_partial, self.slabs_free, self.slabs_full = (SlabRun(self, -1, 0) for _ in LISTS)
+        self.slabs_partial, self.slabs_free, self.slabs_full = (SlabRun(self.name, -1, 0) for _ in LISTS)
         self.free_objects = self.colour_next = 0
         self.free_touched = False
         self.random_state = self._first_random

@@ -37,7 +37,7 @@ class SlabCacheOf2005(SlabCache):
         """A new slab; its colour is gone even if its pages are refused."""
         self.free_touched = True  # the lists were looked at once more, and the last one is that of free slabs
         colour = self._next_colour()
-        slab = self._frames.take(self, self.layout.order)
+        slab = self._frames.take(self.name, self.layout.order)
         return None if slab is None else self._cut(slab, colour)
 
     def _drain_array(self, ac: ArrayCache) -> None:

@@ -33,12 +33,12 @@ class SlabRun:
     """A run of ``2**order`` pages of one cache, and its place on a list.  The head of a list is one too."""
 
     __slots__ = (
-        "after", "before", "cache", "freelist", "frozen", "inuse", "next", "objects", "order", "page", "s_mem",
+        "after", "before", "freelist", "frozen", "inuse", "name", "next", "objects", "order", "page", "s_mem",
         "size", "slabs", "store", "usable",
     )  # fmt: skip
 
-    def __init__(self, cache: Any, page: int, order: int) -> None:
-        self.cache, self.page, self.order = cache, page, order
+    def __init__(self, name: Hashable, page: int, order: int) -> None:
+        self.name, self.page, self.order = name, page, order  # name: of the cache, see ``Cache``
         self.s_mem = 0  # address of slot 0
         self.size = self.usable = 0  # bytes from slot to slot, bytes of an object
         self.objects = self.inuse = 0
@@ -81,7 +81,11 @@ def members(head: SlabRun, limit: int) -> Iterator[SlabRun]:
 
 
 class Cache(Protocol):
-    """Objects of one size.  Addresses are bytes in the page source's memory, CPUs are numbers."""
+    """Objects of one size.  Addresses are bytes in the page source's memory, CPUs are numbers.
+
+    Slabs know it by its name, not as an object: so nothing refers to itself through the page source, and
+    the memory of a target is free again as soon as that is forgotten.
+    """
 
     name: Hashable
 
@@ -109,16 +113,16 @@ class Frames:
         self.slab_of: dict[int, SlabRun] = {}  # by page
         self.words = memoryview(source.memory).cast("Q")  # of all memory, 8 bytes each
 
-    def take(self, cache: Any, order: int) -> SlabRun | None:
+    def take(self, name: Hashable, order: int) -> SlabRun | None:
         """A slab in fresh pages, not yet cut into slots; None when they are refused.  O(pages)."""
         page = self.source.take(order)
         if page is None:
             return None
-        return self.enter(cache, page, order)
+        return self.enter(name, page, order)
 
-    def enter(self, cache: Any, page: int, order: int) -> SlabRun:
+    def enter(self, name: Hashable, page: int, order: int) -> SlabRun:
         """A slab in pages that have been taken.  O(pages)."""
-        slab = SlabRun(cache, page, order)
+        slab = SlabRun(name, page, order)
         slab.s_mem = page << self.shift
         self.slab_of.update(dict.fromkeys(range(page, page + (1 << order)), slab))
         return slab
@@ -133,11 +137,11 @@ class Frames:
         """All slabs, in no order to rely on.  O(pages held)."""
         return (slab for page, slab in self.slab_of.items() if slab.page == page)
 
-    def by_cache(self) -> dict[Cache, list[SlabRun]]:
-        """The slabs of every cache that has any.  O(pages held)."""
-        found: dict[Cache, list[SlabRun]] = {}
+    def by_cache(self) -> dict[Hashable, list[SlabRun]]:
+        """The slabs of every cache that has any, by its name.  O(pages held)."""
+        found: dict[Hashable, list[SlabRun]] = {}
         for slab in self.slabs():
-            found.setdefault(slab.cache, []).append(slab)
+            found.setdefault(slab.name, []).append(slab)
         return found
 
     def find(self, address: int) -> SlabRun:
@@ -156,6 +160,10 @@ class ShowsSlabs:
 
     def caches(self) -> Iterable[Cache]:
         """The caches that have been made."""
+        raise NotImplementedError
+
+    def cache_named(self, name: Hashable) -> Cache:
+        """The cache of this name, made if need be."""
         raise NotImplementedError
 
     def read(self, handle: int, at: int, length: int) -> bytes:
@@ -182,15 +190,15 @@ class ShowsSlabs:
 
         Raises RuntimeError where a list of free slots does not end, or leads out of its slab.
         """
-        for cache, slabs in self._frames.by_cache().items():
-            for slab, slots in cache.free_slots(slabs).items():
+        for name, slabs in self._frames.by_cache().items():
+            for slab, slots in self.cache_named(name).free_slots(slabs).items():
                 for slot in slots:
                     yield FreeRegion(0, slab.s_mem + slot * slab.size, slab.usable)
 
     def bitmap(self) -> Iterator[AllocationBits]:
         """For every slab, the slots that no list of free ones names.  O(slots)."""
-        for cache, slabs in self._frames.by_cache().items():
-            for slab, slots in cache.free_slots(slabs).items():
+        for name, slabs in self._frames.by_cache().items():
+            for slab, slots in self.cache_named(name).free_slots(slabs).items():
                 bits = (1 << slab.objects) - 1
                 for slot in slots:
                     bits &= ~(1 << slot)
@@ -199,8 +207,8 @@ class ShowsSlabs:
     def counters(self) -> Mapping[str, int]:
         """``live_objects``, ``used_bytes`` and ``pages`` as the slabs themselves count them.  O(slabs)."""
         objects = used = 0
-        for cache, slabs in self._frames.by_cache().items():
-            live, length = cache.in_use(slabs)
+        for name, slabs in self._frames.by_cache().items():
+            live, length = self.cache_named(name).in_use(slabs)
             objects += live
             used += length
         return {"live_objects": objects, "used_bytes": used, "pages": sum(count for _, count in self.pages())}
@@ -208,7 +216,7 @@ class ShowsSlabs:
     def metadata(self) -> tuple[int, int]:
         """Bytes in the slabs that hold no object, bytes of caches, arrays and slab records beside them."""
         slabs = self._frames.by_cache()
-        parts = [cache.metadata(len(slabs.get(cache, ()))) for cache in self.caches()]
+        parts = [cache.metadata(len(slabs.get(cache.name, ()))) for cache in self.caches()]
         return sum(inside for inside, _ in parts), sum(outside for _, outside in parts)
 
     def give_all(self) -> None:

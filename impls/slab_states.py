@@ -8,10 +8,10 @@ left over at a slab's end.
 b'\\x00bc\\x00\\x00\\x00g\\x00'
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from .slab_pages import Cache, Frames, SlabRun
+from .slab_pages import ShowsSlabs, SlabRun
 
 _PLAIN = ("s_mem", "size", "usable", "objects", "inuse", "freelist", "frozen", "slabs")
 
@@ -24,31 +24,18 @@ def zero_but(memory: bytearray, start: int, end: int, kept: Iterable[tuple[int, 
     return bytes(image)
 
 
-class HasStates:
-    """``snapshot`` and ``restore`` for a target with ``_frames`` and caches that tell their own part.
+class HasStates(ShowsSlabs):
+    """``snapshot`` and ``restore`` for a target over slabs whose caches tell their own part.
 
     A cache as it was made has nothing to tell, so that it does not matter when it was made.
     """
-
-    _frames: Frames
-
-    def caches(self) -> Iterable[Cache]:
-        """The caches that have been made; each has a ``name``."""
-        raise NotImplementedError
-
-    def cache_named(self, name: Hashable) -> Cache:
-        """The cache of this name, made if need be."""
-        raise NotImplementedError
-
-    def give_all(self) -> None:
-        """Give every page back."""
-        raise NotImplementedError
 
     def snapshot(self) -> tuple[Any, ...]:
         """Slabs by page, and what each cache has of lists.  O(bytes held)."""
         frames, images = self._frames, []
         memory, size = frames.source.memory, frames.source.page_size
-        for cache, slabs in frames.by_cache().items():
+        for name, slabs in frames.by_cache().items():
+            cache = self.cache_named(name)
             free = cache.free_slots(slabs)
             for slab in slabs:
                 dead = set(free[slab])
@@ -57,11 +44,13 @@ class HasStates:
                 ]
                 start, end = slab.page * size, (slab.page + (1 << slab.order)) * size
                 image = zero_but(memory, start, end, (*live, *cache.books(slab, free[slab])))
-                plain = tuple(getattr(slab, name) for name in _PLAIN)
+                plain = tuple(getattr(slab, attribute) for attribute in _PLAIN)
                 store = None if slab.store is None else bytes(slab.store)
-                images.append((slab.page, slab.order, cache.name, plain, store, image))
+                images.append((slab.page, slab.order, name, plain, store, image))
         states = [(cache.name, cache.state()) for cache in self.caches()]
-        return tuple(sorted(images)), tuple(state for state in states if state[1] is not None)
+        return tuple(sorted(images, key=lambda image: image[0])), tuple(
+            state for state in states if state[1] is not None
+        )
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Return to a state of ``snapshot``; the page source's armed failures stay.  O(bytes held)."""
@@ -70,7 +59,7 @@ class HasStates:
         by_page: dict[int, SlabRun] = {}
         for page, order, name, plain, store, image in images:
             self._frames.source.retake(page, order)
-            slab = by_page[page] = self._frames.enter(self.cache_named(name), page, order)
+            slab = by_page[page] = self._frames.enter(name, page, order)
             for attribute, value in zip(_PLAIN, plain, strict=True):
                 setattr(slab, attribute, value)
             slab.store = None if store is None else bytearray(store)

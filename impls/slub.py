@@ -40,7 +40,6 @@ from heaplaw import Block, Context, Contract, Listed, Maintained, PageSource, Re
 from .bits import is_power_of_two
 from .slab_pages import (
     Frames,
-    ShowsSlabs,
     check_numbers,
     check_pages,
     check_request,
@@ -54,7 +53,7 @@ from .slub_cache import SlubCache
 from .slub_order import COSTLY_ORDER, MAX_ORDER, POINTERS, Layout, layout
 
 
-class Slub(ShowsSlabs, HasStates):
+class Slub(HasStates):
     """Objects of ``size`` bytes, aligned to ``align``, in ``pages`` pages.
 
     ``cpus``: they share the cache, and their number sets how many objects a slab should have.

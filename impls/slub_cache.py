@@ -50,7 +50,7 @@ class SlubCache:
         self._frames, self._words, self.layout = frames, frames.words, layout
         self._link = layout.offset - PAGE_OFFSET  # from an object's pointer to the address of its link
         self.cpus = [CpuSlab() for _ in range(cpus)]
-        self.partial = SlabRun(self, -1, 0)
+        self.partial = SlabRun(self.name, -1, 0)
         self.nr_partial = 0
         self.fallbacks = 0  # slabs of the lower order: ORDER_FALLBACK
         self.taken_over = 0  # slabs that the last allocation took from the partial list
@@ -161,9 +161,9 @@ class SlubCache:
     def _new_slab(self) -> SlabRun | None:
         """A slab of the preferred order; if that is refused, of the least order that holds an object."""
         here = self.layout
-        slab = self._frames.take(self, here.order)
+        slab = self._frames.take(self.name, here.order)
         if slab is None:
-            slab = self._frames.take(self, here.min_order)
+            slab = self._frames.take(self.name, here.min_order)
             if slab is None:
                 return None
             self.fallbacks += 1
@@ -275,7 +275,7 @@ class SlubCache:
     def forget(self) -> None:
         """Start anew, without a slab: the pages have been given back."""
         self.cpus = [CpuSlab() for _ in self.cpus]
-        self.partial = SlabRun(self, -1, 0)
+        self.partial = SlabRun(self.name, -1, 0)
         self.nr_partial = 0
 
     # ---- what is seen --------------------------------------------------------------------
