@@ -194,11 +194,17 @@ def promises(contract: Contract) -> str:
     plain = {
         "sized free": contract.sized_free,
         "zeroed": contract.zeroed,
+        f"{contract.cpus} CPUs": contract.cpus > 1,
+        f"{contract.groups} groups apart": contract.isolated_groups,
         "moves on " + "/".join(sorted(contract.moving)): bool(contract.moving),
+        "evicts on " + "/".join(sorted(contract.evicting)): bool(contract.evicting),
         "serves what fits": contract.must_serve is not None,
+        "refuses what does not": contract.must_refuse is not None,
+        "merges free neighbours": contract.mergeable is not None,
         "bounded search": bool(contract.cost_bounds),
         "bounded waste": contract.waste is not None,
         "hints": bool(contract.hint_slack or contract.hint_relations),
+        "detects " + "/".join(sorted(contract.detects)) + " frees": bool(contract.detects),
     }
     return ", ".join(words + [word for word, holds in plain.items() if holds])
 
