@@ -169,7 +169,7 @@ class Kmalloc(HasStates):
         if handle is None or handle == ZERO_SIZE_PTR:
             return
         slab = self._frames.find(handle)
-        cache = self._caches.get(slab.name) or self._large
+        cache = self._caches.get(slab.name) or self.cache_named(slab.name)  # not made yet after a restore
         cache.free(slab, handle, 0 if ctx is None else ctx.cpu)
 
     def ksize(self, handle: int | None) -> int:

@@ -191,7 +191,10 @@ def test_wrong_files(heaplaw, tmp_path):
     assert str(cut) in one_line(err)
 
 
-@pytest.mark.parametrize("command", [(), ("list",), ("check",), ("replay",), ("import",), ("reproduce", "zram"), ("minimize",)])
+COMMANDS = [(), ("list",), ("check",), ("replay",), ("import",), ("minimize",), ("reproduce", "zram")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(heaplaw, command):
     """Every command's help shows an example."""
     code, out, _ = heaplaw(*command, "--help")

@@ -393,3 +393,15 @@ class TestLaws:
 def honest_kmalloc():
     """An honest heap of the size that the wrong ones have."""
     return Kmalloc(pages=8)
+
+
+def test_restored_into_a_fresh_heap():
+    """A heap that never had a cache frees an object of it, after a restore, as the first one does."""
+    one, two = Kmalloc(pages=8), Kmalloc(pages=8)
+    kept, gone = one.alloc(64), one.alloc(64)
+    two.restore(one.snapshot())
+    one.free(gone)
+    two.free(gone)
+    assert two.snapshot() == one.snapshot()
+    assert two.source.held == one.source.held == 1
+    assert two.extents(kept) == one.extents(kept)
