@@ -1,4 +1,4 @@
-"""The command line: ``heaplaw list | check | replay | import``."""
+"""The command line: ``heaplaw list | check | explore | replay | minimize | import | reproduce``."""
 
 import os
 import sys
@@ -13,20 +13,21 @@ from rich.table import Table
 from heaplaw.impls.registry import BUILT_IN, TargetError, factory, fitted, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
-from heaplaw.properties import shards
+from heaplaw.properties import shards, workhorse
 from heaplaw.properties.recorded import OWN_FORMAT, Recording, RecordingError, read_recording
 from heaplaw.properties.replay import Figures, replay, room
 from heaplaw.properties.verdict import INCONCLUSIVE, INTERNAL, PASSED, USAGE, Finding, Tally, exit_code
 from heaplaw.trace import Trace
 
 from . import report
+from .exploring import explore
 from .minimizing import minimize
 from .options import Duration, Problem, bar, console, json_option, seed_option, writable
 from .published import zram
 
 _STOPPED = 130
 _MOST_OPERATIONS = 200_000  # of a target, where no budget is given
-_OPERATIONS = 1_200_000  # of all targets together, so that a check of all stays under a minute
+_OPERATIONS = 600_000  # of all targets together, so that a check of all stays under a minute
 _DEFAULT_TIME = "55s"
 
 
@@ -110,6 +111,8 @@ def check(
     for name in names:
         for variant in variants(name):
             factory(variant)
+    if engine == workhorse.NAME and (problem := workhorse.unavailable()) is not None:
+        raise Problem(problem)
     if save is not None:
         _make_folder(save)
     out = console()
@@ -223,6 +226,7 @@ def import_command(file: Path, output: Path, family: str, seed: int | None, json
     click.echo(f"{len(recording.trace.operations):,} operations written to {output}")
 
 
+cli.add_command(explore)
 cli.add_command(minimize)
 
 

@@ -39,6 +39,7 @@ whose answer could not be told from a refusal).
 
 from collections.abc import Hashable, Iterator
 from functools import lru_cache, partial
+from itertools import compress
 
 from heaplaw.contract import Contract, Request
 from heaplaw.pages import PageSource
@@ -209,12 +210,40 @@ class Tlsf(SegregatedLists):
         self._heads, self._row_bits, self._alignments = list(state.heads), list(row_bits), dict(alignments)
         self._found = self._probed = self._scanned = 0
 
+    def stands_at(self, state: "State") -> bool:
+        """Is this byte for byte a state of ``snapshot``?  Cheaper than another snapshot.  O(arena + lists)."""
+        _, _, rows, row_bits, alignments = state.shape
+        return (
+            self._bytes == state.memory
+            and tuple(self._heads) == state.heads
+            and (self._rows, tuple(self._row_bits)) == (rows, row_bits)
+            and self._alignments == dict(alignments)
+        )
+
     def _shape(self) -> "_Shape":
-        """Blocks with their back links, lists in order with theirs, bitmaps: all but contents and dead bytes."""
-        words = self._words
-        blocks = tuple((head, words[block - 2] if head & _PREV_FREE else 0) for block, head in self._walk())
-        listed = tuple((number, block, words[block + 1]) for number, block in self._listed())
-        return blocks, listed, self._rows, tuple(self._row_bits), tuple(sorted(self._alignments.items()))
+        """Blocks with their back links, lists in order with theirs, bitmaps: all but contents and dead bytes.
+
+        Written out, without the walkers: an exhaustive search spends a fifth of its time here.
+        """
+        words, heads, bits, limit = self._words, self._heads, self._bits, self._arena >> self._bits
+        blocks: list[int] = []
+        block, head = 1, words[0]
+        while size := head & ~_FLAGS:
+            blocks += (head, words[block - 2] if head & _PREV_FREE else 0)
+            block += (size >> bits) + 1
+            if block > limit:
+                raise RuntimeError(f"a block reaches past the arena, to {block << bits}")
+            head = words[block - 1]
+        listed: list[int] = []
+        for number in compress(range(len(heads)), heads):
+            block = heads[number]
+            while block:
+                listed += (number, block, words[block + 1])
+                if len(listed) > 3 * limit:
+                    raise RuntimeError("a free list does not end")
+                block = words[block]
+        alignments = tuple(sorted(self._alignments.items())) if self._alignments else ()
+        return tuple(blocks), tuple(listed), self._rows, tuple(self._row_bits), alignments
 
     # ---- blocks ----------------------------------------------------------------------
 
@@ -365,9 +394,8 @@ class Tlsf(SegregatedLists):
             self._clear(number)
 
 
-_Shape = tuple[
-    tuple[tuple[int, int], ...], tuple[tuple[int, int, int], ...], int, tuple[int, ...], tuple[tuple[int, int], ...]
-]  # blocks, list members, rows, bits of each row, alignments
+_Shape = tuple[tuple[int, ...], tuple[int, ...], int, tuple[int, ...], tuple[tuple[int, int], ...]]
+# Size words and back links; list, block and back link of list members; rows; bits of each row; alignments.
 
 
 class State:
@@ -380,6 +408,10 @@ class State:
 
     def __init__(self, shape: _Shape, memory: bytes, heads: tuple[int, ...]) -> None:
         self.shape, self.memory, self.heads = shape, memory, heads
+
+    def __reduce__(self) -> tuple[type["State"], tuple[_Shape, bytes, tuple[int, ...]]]:
+        """Pickled by its three parts: several times as fast as slot by slot."""
+        return State, (self.shape, self.memory, self.heads)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, State) and self.shape == other.shape

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from typing import Any, NamedTuple
 
-from . import plain
+from . import plain, workhorse
 from .replay import confirm
 from .verdict import Finding, Tally
 
-ENGINES: dict[str, Callable[..., Tally]] = {plain.NAME: plain.check}
+ENGINES: dict[str, Callable[..., Tally]] = {plain.NAME: plain.check, workhorse.NAME: workhorse.check}
 _SHARD = 50_000  # operations
 
 

@@ -59,7 +59,8 @@ SUBJECTS = {
     ),
     "percpu-bitmap": Subject(
         lambda n: f"percpu-bitmap,unit={max(1 << 17, n * 512)},chunks=1", most=10_000,
-        grows=frozenset({"alloc blocks_visited", "free blocks_visited"}),  # the source: one descriptor a block
+        # a descriptor for each block; bits of one block and the request, however many there are
+        grows=frozenset({"alloc blocks_visited", "free blocks_visited", "alloc bits_scanned", "free bits_scanned"}),
     ),
     "buddy": Subject(lambda n: f"buddy,pages={_power(2 * n)}", (4096, 4096)),
     "subpage-buddy": Subject(_paged("subpage-buddy", 150)),

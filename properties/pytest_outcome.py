@@ -1,0 +1,220 @@
+"""The run behind a target's tests, and what it says of each law.
+
+>>> Budget(1000, 10.0, 1, "plain", Path("."))._replace(seed=2).seed
+2
+"""
+
+import multiprocessing
+import re
+import sys
+import time
+import types
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from heaplaw.impls.registry import TargetError, factory, variants
+from heaplaw.lawbook import LAWS
+from heaplaw.trace import Trace, render
+
+from . import workhorse
+from .replay import confirm, recurs
+from .shards import ENGINES, cut
+from .strip import strips
+from .verdict import Finding, Status, Tally
+
+_LOCAL_TARGETS = "heaplaw_local_targets"  # a module made up here: engines take names, tests have objects
+_CONFIRM_SECONDS = 120
+
+
+class Budget(NamedTuple):
+    """What a run may use."""
+
+    operations: int
+    seconds: float
+    seed: int
+    engine: str
+    save: Path
+
+
+@dataclass
+class Outcome:
+    """A tally, and how to speak of it law by law."""
+
+    tally: Tally
+    budget: Budget
+    name: str  # as people write it; empty for a class that no name reaches
+    unrun: str = ""  # why the engine did nothing
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def properties(self) -> dict[str, object]:
+        """For JUnit reports."""
+        return {
+            "heaplaw_target": self.name or self.tally.target, "heaplaw_engine": self.tally.engine,
+            "heaplaw_seed": self.budget.seed, "heaplaw_operations": self.tally.operations,
+            "heaplaw_states": len(self.tally.novelty.seen), "heaplaw_version": version("heaplaw"),
+        }  # fmt: skip
+
+    def judge(self, law: str) -> None:
+        """Pass, fail or skip a test by the law's verdict; what is inconclusive does not pass."""
+        tally, status = self.tally, self.tally.status(law)
+        if any(finding.violation.law == law for finding in tally.flaky):
+            text = f"{law}: a violation was seen once and did not recur (flaky); seed {self.budget.seed}"
+            pytest.fail(text, pytrace=False)
+        if status is Status.REFUTED:
+            found = next(finding for finding in tally.findings if finding.violation.law == law)
+            pytest.fail(self._text(found), pytrace=False)
+        if status is Status.NOT_APPLICABLE:
+            pytest.skip(f"{law} does not apply: {tally.lacking[law]}")
+        if not tally.operations:
+            pytest.fail(f"{law} not run: {self.unrun or 'nothing was executed'}", pytrace=False)
+        if status is Status.NOT_RUN:
+            pytest.skip(f"{law} not run: its condition never held in {tally.operations:,} operations")
+        if status is Status.INCONCLUSIVE:
+            pytest.fail(
+                f"{law} inconclusive: {tally.operations:,} of {tally.planned:,} operations were run;"
+                " give more --heaplaw-time or fewer --heaplaw-ops", pytrace=False,
+            )  # fmt: skip
+
+    def _text(self, finding: Finding) -> str:
+        """The counterexample in words; its trace file is written the first time."""
+        law = finding.violation.law
+        if law not in self.texts:
+            trace = finding.trace
+            trace.header["target"] = named = _variant(self.name, finding.target) if self.name else ""
+            again = "the class has no name that a command could use; move it to the top of a module to replay it"
+            if named:
+                path = _save(trace, self.budget.save, f"{named}-{law}")
+                again = f"again: heaplaw replay {relative(path)}   (seed {self.budget.seed})"
+            self.texts[law] = "\n".join([*counterexample(finding, trace), again])
+        return self.texts[law]
+
+
+def outcome(target: Any, budget: Budget, known: dict[tuple[str, Budget], Outcome]) -> Outcome:
+    """Run an engine on a target, unless the same was run before in this session."""
+    name, spoken = _names(target)
+    if (name, budget) not in known:
+        known[name, budget] = _run(name, spoken, budget)
+    return known[name, budget]
+
+
+def _run(name: str, spoken: str, budget: Budget) -> Outcome:
+    known = engines()
+    if budget.engine not in known:
+        pytest.fail(f"heaplaw: no engine {budget.engine!r}; there are {', '.join(sorted(known))}", pytrace=False)
+    try:
+        factory(variants(name)[0])
+    except TargetError as problem:
+        pytest.fail(f"heaplaw: {problem}", pytrace=False)
+    deadline = time.monotonic() + budget.seconds
+    tally = Tally(name, budget.engine)
+    for shard in cut([name], budget.engine, budget.operations, budget.seed):
+        tally.add(known[budget.engine](shard.target, shard.operations, shard.seed, deadline=deadline))
+    _set_flaky_aside(tally, spoken)
+    return Outcome(tally, budget, spoken, why_not(budget.engine) or "")
+
+
+def engines() -> dict[str, Callable[..., Tally]]:
+    """The engines by name; the workhorse among them."""
+    return ENGINES
+
+
+def why_not(engine: str) -> str | None:
+    """Why an engine cannot run here."""
+    return workhorse.unavailable() if engine == workhorse.NAME else None
+
+
+def _set_flaky_aside(tally: Tally, spoken: str) -> None:
+    """Confirm findings in a fresh process, or in this one where no name reaches the target."""
+    named = [Finding(_variant(spoken, f.target) if spoken else f.target, f.violation) for f in tally.findings]
+    seen = _recur_elsewhere(named) if spoken else [recurs(str(finding.trace)) for finding in named]
+    for finding, recurred in zip(list(tally.findings), seen, strict=True):
+        finding.confirmed = recurred
+        if not recurred:
+            tally.findings.remove(finding)
+            tally.flaky.append(finding)
+
+
+def _recur_elsewhere(findings: list[Finding]) -> list[bool]:
+    """One process for all findings; one each where a finding takes its process down."""
+    if not findings:
+        return []
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return list(pool.map(recurs, [str(finding.trace) for finding in findings], timeout=_CONFIRM_SECONDS))
+        except (BrokenProcessPool, TimeoutError):
+            pass
+    return [confirm(finding) for finding in findings]
+
+
+# ---- names of targets -----------------------------------------------------------------------------
+
+
+def _names(target: Any) -> tuple[str, str]:
+    """(the name that engines use in this process, the name that people can use; empty if there is none)."""
+    if isinstance(target, str):
+        return target, target
+    where = getattr(target, "__module__", "")
+    called = getattr(target, "__qualname__", type(target).__name__)
+    alias = re.sub(r"\W+", "_", f"{where}_{called}")
+    module = sys.modules.setdefault(_LOCAL_TARGETS, types.ModuleType(_LOCAL_TARGETS))
+    setattr(module, alias, target)
+    return f"{_LOCAL_TARGETS}:{alias}", _spoken(target, where, called)
+
+
+def _spoken(target: Any, where: str, called: str) -> str:
+    """``file.py:Name`` or ``module:Name``, whichever a fresh process can import; else nothing."""
+    module = sys.modules.get(where)
+    if module is None or getattr(module, called, None) is not target:
+        return ""
+    candidates = [f"{where}:{called}"]
+    if source := getattr(module, "__file__", None):
+        candidates.insert(0, f"{relative(Path(source))}:{called}")
+    for candidate in candidates:
+        try:
+            factory(candidate)
+        except TargetError:
+            continue
+        return candidate
+    return ""
+
+
+def _variant(spoken: str, variant: str) -> str:
+    """The spoken name with the parameters of a variant."""
+    return spoken.partition(",")[0] + (("," + variant.partition(",")[2]) if "," in variant else "")
+
+
+def relative(path: Path) -> str:
+    """As seen from here, where that is shorter."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def counterexample(finding: Finding, trace: Trace) -> list[str]:
+    """A violation in words, its trace beside the heap's strips."""
+    found = finding.violation
+    if found.seen == "a hang":  # drawing it would hang again
+        lines = [f"{index + 1:>3}  {render(op)}" for index, op in enumerate(trace.operations)]
+    else:
+        lines = strips(factory(finding.target), trace.operations)
+    return [
+        f"{trace.target or finding.target} breaks {found.law}: {LAWS[found.law].sentence}",
+        f"  expected {found.expected}",
+        f"  seen     {found.seen}",
+        *(f"  {line}" for line in lines),
+    ]
+
+
+def _save(trace: Trace, folder: Path, name: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (re.sub(r"[^\w.@+=,-]+", "_", name) + ".trace")
+    path.write_text(str(trace))
+    return path
