@@ -12,6 +12,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -182,6 +183,9 @@ def factory(name: str) -> Callable[[], Any]:
             raise TargetError(f"unknown revision {parts.revision!r} of {parts.base}; {has}")
         cls = getattr(importlib.import_module(known.module), known.cls)
         revision = {"rev": parts.revision} if parts.revision else {}
+        takes = _parameters(cls)
+        if unknown := [key for key in parts.parameters if key not in takes]:
+            raise TargetError(f"{parts.base} has no parameter {unknown[0]!r}; it has {', '.join(takes)}")
         build = partial(cls, **revision, **parts.parameters)
     try:
         target = build()
@@ -191,6 +195,12 @@ def factory(name: str) -> Callable[[], Any]:
         if not hasattr(target, needed):
             raise TargetError(f"{parts.base} has no {needed!r}; a target needs contract, alloc and free")
     return build
+
+
+def _parameters(cls: type) -> list[str]:
+    """What a name may set: the constructor's parameters of plain values; the revision stands after the @."""
+    known = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]  # __new__ may take any
+    return [p.name for p in known if isinstance(p.default, int | str) and p.name != "rev"]
 
 
 def variants(name: str) -> list[str]:

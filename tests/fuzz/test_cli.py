@@ -146,6 +146,7 @@ class TestList:
 GARBLED = b"heaplaw trace 1\ntarget buddy\n1 a = alloc 4096\n2 frobnicate a\n"
 
 WRONG = [
+    (["check", "slub,colour=3"], "slub has no parameter 'colour'; it has size, pages"),
     (["frob"], "No such command 'frob'"),
     (["check", "nonesuch"], "unknown target 'nonesuch'; built in are"),
     (["check", "tlsf@9"], "unknown revision '9' of tlsf; its revisions are conte-3.1"),
