@@ -19,6 +19,7 @@ from .afmalloc_pieces import (
 from .bits import is_power_of_two
 from .kmalloc_classes import LARGEST_PAGES, MIN_SIZE, SLAB_MIN_SIZE, kmalloc_class, kmalloc_classes
 from .pages_arithmetic import get_order
+from .parameters import check_numbers
 from .slub_order import calculate_order
 
 if TYPE_CHECKING:
@@ -143,10 +144,7 @@ def _check(pages: int, page_size: int, max_level: int, quota: int, piece: int, c
     """ValueError, in one line, for the first senseless parameter."""
     if rev not in ("", *REVISIONS):
         raise ValueError(f"afmalloc has no revision {rev!r}, only {', '.join(REVISIONS)}")
-    numbers = {"pages": pages, "page_size": page_size, "max_level": max_level, "quota": quota, "piece": piece}
-    for name, value in {**numbers, "cpus": cpus, "word": word}.items():
-        if not isinstance(value, int):
-            raise ValueError(f"{name} must be a whole number, not {value!r}")
+    check_numbers(pages=pages, page_size=page_size, max_level=max_level, quota=quota, piece=piece, cpus=cpus, word=word)
     if page_size < _SMALLEST_PAGE or not is_power_of_two(page_size):
         raise ValueError(f"page_size must be a power of two from {_SMALLEST_PAGE}, not {page_size}")
     if pages < 1:

@@ -64,6 +64,7 @@ from .bits import highest_bit, is_power_of_two
 from .buddy_zone import Zone
 from .buddy_zonelists import DMA, FLAGS, THISNODE, Plan, atomic_mark, kept_back, plan, zonelist
 from .pages_arithmetic import buddy_of, cover, get_order, holds_block, misalignment
+from .promises import at_most, no_overhead
 
 _PAGE_STRUCT = 64  # bytes of metadata that a page costs (struct page, 64-bit)
 _LIST_STRUCT = 24  # bytes of a list head and its count
@@ -344,14 +345,14 @@ def _contract(here: Plan) -> Contract:
         mergeable=partial(_are_buddies, here),
         list_of=partial(_list_of, here) if len(here.zones) > 1 else partial(_order_of, highest_bit(page_size)),
         geometry=partial(_misplaced, here),
-        overhead=_no_overhead,
+        overhead=no_overhead,
         metadata_bound=partial(_metadata_bound, here),
         waste=partial(_waste, here),
         drained_size=served[-1],
         must_serve=partial(_can_serve, here),
         must_refuse=partial(_cannot_serve, here),
         free_then_alloc=plain,
-        cost_bounds={name: partial(_at_most, most) for name, most in bounds.items()},
+        cost_bounds={name: partial(at_most, most) for name, most in bounds.items()},
         placement=partial(_elsewhere, here) if len(here.zones) > 1 else None,
         reserve=None if plain else partial(_reserved, here),
     )
@@ -396,20 +397,12 @@ def _waste(here: Plan, size: int, align: int) -> int:
     return (here.page_size << get_order(size, highest_bit(here.page_size))) - size
 
 
-def _no_overhead(shadow: Shadow, source: PageSource | None) -> int:
-    return 0
-
-
 def _metadata_bytes(here: Plan) -> int:
     return here.pages * _PAGE_STRUCT + here.orders * _LIST_STRUCT * len(here.zones)
 
 
 def _metadata_bound(here: Plan, shadow: Shadow, source: PageSource | None) -> int:
     return _metadata_bytes(here)
-
-
-def _at_most(most: int, request: Request, shadow: Shadow) -> int:
-    return most
 
 
 # ---- who is served --------------------------------------------------------------------------

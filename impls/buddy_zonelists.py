@@ -32,6 +32,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .bits import is_power_of_two
+from .parameters import check_numbers
 
 DMA = 1  # only from the DMA zone
 THISNODE = 2  # only from the node that asks
@@ -100,11 +101,8 @@ def plan(
     requests that cannot wait.  ``ratio``: a DMA zone keeps that part of the higher zones of
     its node from those who need no DMA zone (0: nothing).
     """
-    least = {"pages": 1, "page_size": 1, "orders": 1, "start": 0, "nodes": 1, "dma": 0, "min_free": 0, "ratio": 0}
-    given = (pages, page_size, orders, start, nodes, dma, min_free, ratio)
-    for (name, lowest), value in zip(least.items(), given, strict=True):
-        if not isinstance(value, int) or value < lowest:
-            raise ValueError(f"{name} must be a whole number from {lowest}, not {value!r}")
+    check_numbers(1, pages=pages, page_size=page_size, orders=orders, nodes=nodes)
+    check_numbers(0, start=start, dma=dma, min_free=min_free, ratio=ratio)
     if not is_power_of_two(page_size):
         raise ValueError(f"page_size {page_size} is not a power of two")
     if orders > MAX_ORDERS:

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from heaplaw import Block, Contract, FreeRegion, PageSource, Request, Shadow
 
 from .bits import align_up, is_power_of_two
+from .parameters import check_numbers
 
 CHUNK_BYTES = 56  # reconstructed: frame, offset, size, flag, three links, two of a list; 64-bit
 HEAD_BYTES = 24  # size, first chunk, and the page cache's slot that points here
@@ -21,9 +22,7 @@ def configured(pages: int, page_size: int, ranges: int, least: int, keep: int, r
     """The promises of these parameters.  Raises ValueError for senseless ones."""
     if rev:
         raise ValueError(f"compcache has no revision {rev!r}")
-    for name, value in (("pages", pages), ("page_size", page_size), ("ranges", ranges), ("least", least)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number from 1, not {value!r}")
+    check_numbers(1, pages=pages, page_size=page_size, ranges=ranges, least=least)
     if not is_power_of_two(page_size):
         raise ValueError(f"page_size {page_size} is not a power of two")
     if not is_power_of_two(least) or least > page_size:

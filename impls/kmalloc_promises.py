@@ -20,10 +20,11 @@ from .kmalloc_classes import (
     kmalloc_classes,
 )
 from .pages_arithmetic import get_order
+from .parameters import check_numbers
 from .slab_cache import SlabCache
 from .slab_cache_2005 import SlabCacheOf2005
 from .slab_geometry import MAX_ORDER_OF_2005, layout_of_2005
-from .slab_pages import check_numbers, check_pages, largest_order, live_by_page
+from .slab_pages import check_pages, largest_order, live_by_page
 from .slub_cache import SlubCache
 from .slub_order import WORD
 

@@ -72,6 +72,7 @@ from .percpu_backing import (
     size_to_slot,
 )
 from .percpu_map import ATOMIC_MAP_MARGIN_HIGH, DFL_MAP_ALLOC, SMALLEST_SPLIT, MapChunk, MapSteps
+from .promises import always, at_most, no_overhead
 
 _GRANULE = 2  # bytes: bit 0 of an offset is the in-use flag
 _REVISIONS = ("", "4.4")
@@ -331,11 +332,11 @@ def _contract(unit: int, block: int, chunks: int, rev: str, pages: int) -> Contr
         detects=frozenset({"double", "foreign", "interior"}),
         rejects=frozenset({"zero", "huge", "align"}),
         zeroed=True,
-        mergeable=_always,
+        mergeable=always,
         container_list=partial(_slots_by_bytes, unit),
         geometry=_misplaced,
-        overhead=_no_overhead,
-        metadata_bound=partial(_at_most, chunks * _metadata_bytes(_most_entries(unit), per_chunk)),
+        overhead=no_overhead,
+        metadata_bound=partial(at_most, chunks * _metadata_bytes(_most_entries(unit), per_chunk)),
         waste=_waste,
         page_order=0,
         drained_size=largest,
@@ -345,7 +346,7 @@ def _contract(unit: int, block: int, chunks: int, rev: str, pages: int) -> Contr
         cost_bounds={
             "entries_scanned": partial(_most_scanned, chunks),
             "entries_moved": _most_moved,
-            "chunks_visited": partial(_at_most, (chunks + 1) * (chunks + 2)),
+            "chunks_visited": partial(at_most, (chunks + 1) * (chunks + 2)),
         },
     )
 
@@ -443,13 +444,3 @@ def _metadata_bytes(map_alloc: int, nr_pages: int) -> int:
     return 4 * map_alloc + 8 * -(-nr_pages // 64) + 16
 
 
-def _at_most(most: int, *_: Any) -> int:
-    return most
-
-
-def _no_overhead(shadow: Shadow, source: PageSource | None) -> int:
-    return 0
-
-
-def _always(one: FreeRegion, two: FreeRegion) -> bool:
-    return True

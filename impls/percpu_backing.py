@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar
 from heaplaw import InvalidFree, Listed, PageSource
 
 from .bits import is_power_of_two, lowest_bit
+from .parameters import check_numbers
 from .percpu_blocks import next_set, next_zero
 
 MIN_UNIT_SIZE = 32768  # no request may be larger, whatever the chunk
@@ -42,9 +43,8 @@ def size_to_slot(size: int) -> int:
 
 def check_geometry(page_name: str, unit: int, page: int, chunks: int, pages: int) -> None:
     """Raises ValueError for sizes that make no sense."""
-    for name, value, least in (("unit", unit, 1), (page_name, page, 1), ("chunks", chunks, 1), ("pages", pages, 0)):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be a whole number from {least}, not {value!r}")
+    check_numbers(1, unit=unit, **{page_name: page}, chunks=chunks)
+    check_numbers(0, pages=pages)
     if not is_power_of_two(page) or page < _SMALLEST_PAGE:
         raise ValueError(f"{page_name} {page} is not a power of two from {_SMALLEST_PAGE}")
     if unit % page or unit > _LARGEST_UNIT:

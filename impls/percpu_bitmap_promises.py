@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 from heaplaw import Block, Contract, FreeRegion, PageSource, Request, Shadow
 
 from .bits import align_up, is_power_of_two
+from .parameters import check_numbers
 from .percpu_backing import EMPTY_POP_PAGES_HIGH, MIN_UNIT_SIZE, check_geometry, pages_can_be_had
+from .promises import always, at_most, no_overhead
 
 MIN_ALLOC_SIZE = 4  # bytes of one bit
 RESERVED_GROUP = 1  # a request in this group is a reserved one
@@ -71,11 +73,11 @@ def contract_of(
         # what is too big for a reserved request is not too big for others
         rejects=frozenset({"zero", "align"} if reserved else {"zero", "huge", "align"}),
         zeroed=True,
-        mergeable=partial(_one_chunk, shape.border) if reserved else _always,
+        mergeable=partial(_one_chunk, shape.border) if reserved else always,
         geometry=partial(_misplaced, shape) if shape.border else _misaligned,
         placement=partial(_strayed, shape) if reserved else None,
-        overhead=_no_overhead,
-        metadata_bound=partial(_at_most, most_metadata),
+        overhead=no_overhead,
+        metadata_bound=partial(at_most, most_metadata),
         waste=_waste,
         page_order=0,
         drained_size=_after_all_was_freed(shape, largest),
@@ -90,9 +92,7 @@ def contract_of(
 
 
 def _shape(unit: int, block: int, chunks: int, static: int, reserved: int) -> _Shape:
-    for name, value in (("static", static), ("reserved", reserved)):
-        if not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name} must be a whole number from 0, not {value!r}")
+    check_numbers(0, static=static, reserved=reserved)
     if reserved % MIN_ALLOC_SIZE:
         raise ValueError(f"reserved {reserved} is not a multiple of {MIN_ALLOC_SIZE}")
     start = align_up(static, MIN_ALLOC_SIZE)
@@ -199,7 +199,7 @@ def _cost_bounds(unit: int, block: int, chunks: int, rev: str) -> dict[str, Any]
     return {
         "bits_scanned": partial(_most_bits, bits, reach),
         "blocks_visited": partial(_most_blocks, blocks, chunks),
-        "chunks_visited": partial(_at_most, 2 * chunks + 1),
+        "chunks_visited": partial(at_most, 2 * chunks + 1),
     }
 
 
@@ -212,13 +212,6 @@ def _most_blocks(blocks: int, chunks: int, request: Request, shadow: Shadow) -> 
     walks = blocks * (blocks + 1) // 2 if request.atomic else blocks
     return (2 * chunks + 1) * walks + 2 * (2 * blocks)  # each refresh meets a block twice at most
 
-
-def _at_most(most: int, *_: Any) -> int:
-    return most
-
-
-def _always(one: FreeRegion, two: FreeRegion) -> bool:
-    return True
 
 
 def _one_chunk(border: int, one: FreeRegion, two: FreeRegion) -> bool:
@@ -255,10 +248,6 @@ def _strayed(shape: _Shape, request: Request, block: Block) -> str | None:
 
 def _waste(size: int, align: int) -> int:
     return -size % MIN_ALLOC_SIZE
-
-
-def _no_overhead(shadow: Shadow, source: PageSource | None) -> int:
-    return 0
 
 
 def metadata_bytes(unit: int, block: int, scans: bool) -> int:

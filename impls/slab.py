@@ -37,12 +37,12 @@ from typing import Any, cast
 from heaplaw import Block, Context, Contract, Listed, Maintained, PageSource, Refusal, Request, Shadow
 
 from .bits import is_power_of_two
+from .parameters import check_numbers
 from .slab_cache import SlabCache
 from .slab_cache_2005 import SlabCacheOf2005
 from .slab_geometry import MAX_ORDER_OF_2005, Layout, layout, layout_of_2005
 from .slab_pages import (
     Frames,
-    check_numbers,
     check_pages,
     check_request,
     largest_order,

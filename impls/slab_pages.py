@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from heaplaw import AllocationBits, FreeRegion, InvalidFree, PageSource, Refusal, Shadow
 
 from .bits import highest_bit, is_power_of_two
+from .parameters import check_numbers
 
 PAGE_OFFSET = 0xFFFF_8880_0000_0000
 """Where the kernel maps all memory: address 0 here is this address there, so that 0 is no pointer."""
@@ -262,13 +263,6 @@ def check_request(size: int, align: int, most: int, granule: int) -> Refusal | N
     if size < 1 or align < 1 or align > granule or align & (align - 1):
         return Refusal.INVALID
     return Refusal.TOO_BIG if size > most else None
-
-
-def check_numbers(**numbers: Any) -> None:
-    """ValueError, in one line, for the first that is no whole number."""
-    for name, value in numbers.items():
-        if not isinstance(value, int):
-            raise ValueError(f"{name} must be a whole number, not {value!r}")
 
 
 def check_pages(pages: int, page_size: int, cpus: int) -> None:

@@ -38,9 +38,9 @@ from typing import Any, cast
 from heaplaw import Block, Context, Contract, Listed, Maintained, PageSource, Refusal, Request, Shadow
 
 from .bits import is_power_of_two
+from .parameters import check_numbers
 from .slab_pages import (
     Frames,
-    check_numbers,
     check_pages,
     check_request,
     largest_order,

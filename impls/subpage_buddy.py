@@ -50,6 +50,7 @@ from heaplaw.shadow import Block, Shadow
 from .bits import highest_bit, is_power_of_two, lowest_bit
 from .page_images import PageImages
 from .pages_arithmetic import buddy_of, get_order, holds_block, merged, misalignment, upper_half
+from .promises import at_most, no_overhead
 
 _FREE = 0x80  # flag of a block head; the rest is order + 1
 _LINKS = 16  # bytes that being listed costs a block
@@ -364,7 +365,7 @@ def _contract(pages: int, page_size: int, smallest: int, orders: int) -> Contrac
         mergeable=partial(_are_buddies, page_size),
         list_of=_order_of,
         geometry=partial(_misplaced, smallest),
-        overhead=_no_overhead,
+        overhead=no_overhead,
         metadata_bound=partial(_metadata_bound, page_size // smallest, levels),
         waste=partial(_waste, smallest),
         page_order=highest,
@@ -373,7 +374,7 @@ def _contract(pages: int, page_size: int, smallest: int, orders: int) -> Contrac
         must_serve=partial(_can_serve, smallest, largest),
         must_refuse=partial(_too_big, smallest, largest),
         free_then_alloc=True,
-        cost_bounds={name: partial(_at_most, most) for name, most in (("probed", 1), ("splits", levels))},
+        cost_bounds={name: partial(at_most, most) for name, most in (("probed", 1), ("splits", levels))},
     )
 
 
@@ -405,10 +406,6 @@ def _waste(smallest: int, size: int, align: int) -> int:
     return (1 << _block_order(smallest, size, align)) - size
 
 
-def _no_overhead(shadow: Shadow, source: PageSource | None) -> int:
-    return 0
-
-
 def _fixed_bytes(levels: int) -> int:
     return levels * _LIST_HEAD + _BITMAP
 
@@ -417,10 +414,6 @@ def _metadata_bound(units: int, levels: int, shadow: Shadow, source: PageSource 
     """For each page held a byte for each smallest block, and links for half of those: one of two buddies is live."""
     held = 0 if source is None else source.held
     return held * (units + (units >> 1) * _LINKS) + _fixed_bytes(levels)
-
-
-def _at_most(most: int, request: Request, shadow: Shadow) -> int:
-    return most
 
 
 def _can_serve(smallest: int, largest: int, request: Request, shadow: Shadow, source: PageSource | None) -> bool:

@@ -47,6 +47,7 @@ from heaplaw.protocol import Context, FreeRegion, Listed, Refusal
 from heaplaw.shadow import Shadow
 
 from .bits import align_up, highest_bit, is_power_of_two
+from .promises import always, at_most
 from .tlsf_lists import SegregatedLists
 from .tlsf_mapping import Geometry, geometry, insert
 
@@ -448,7 +449,7 @@ def _contract(arena: int, word: int, sl: int, rev: str) -> tuple[Contract, Geome
         header=g.word,
         prologue=g.word,
         epilogue=g.word,
-        mergeable=_always,
+        mergeable=always,
         list_of=partial(_list_of, g),
         overhead=partial(_overhead, arena, g),
         metadata_bound=partial(_metadata_bound, g),
@@ -457,7 +458,7 @@ def _contract(arena: int, word: int, sl: int, rev: str) -> tuple[Contract, Geome
         must_serve=promise,
         must_refuse=partial(_cannot_serve, promise),
         free_then_alloc=not rev,
-        cost_bounds={"probed": partial(_at_most, 1), "scanned": partial(_at_most, _BITMAP_WORDS)},
+        cost_bounds={"probed": partial(at_most, 1), "scanned": partial(at_most, _BITMAP_WORDS)},
     )
     return contract, g
 
@@ -470,13 +471,6 @@ def _limits(g: Geometry, largest: int) -> tuple[int, ...]:
         size += 1 << (size.bit_length() - 1 - g.sl)
     return tuple(sorted({*starts[:: -(-len(starts) // 64)], g.least, g.small, largest}))
 
-
-def _always(one: FreeRegion, two: FreeRegion) -> bool:
-    return True
-
-
-def _at_most(most: int, request: Request, shadow: Shadow) -> int:
-    return most
 
 
 def _list_of(g: Geometry, region: FreeRegion) -> Hashable:

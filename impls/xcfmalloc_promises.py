@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from heaplaw import Block, Contract, FreeRegion, PageSource, Request, Shadow
 
+from .parameters import check_numbers
+from .promises import at_most
 from .xcfmalloc_blocks import Layout
 
 
@@ -28,9 +30,7 @@ def configured(
 ) -> tuple[Layout, Contract]:
     """Layout and contract of every pool with these parameters.  Raises ValueError for senseless ones."""
     layout = Layout(page_size, shift, word, debug)
-    for name, value in (("pages", pages), ("reserve", reserve), ("blocks", blocks)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number from 1, not {value!r}")
+    check_numbers(1, pages=pages, reserve=reserve, blocks=blocks)
     kept = min(reserve, pages)
     if not isinstance(descs, int) or descs < 0 or 0 < descs <= kept:
         raise ValueError(f"descs must be 0 or above {kept}, one for each reserve page and one to split, not {descs!r}")
@@ -60,9 +60,9 @@ def configured(
         must_serve=partial(_must_serve, shape),
         free_then_alloc=not descs,  # a page for the reserve may take the descriptor that a split needs
         cost_bounds={
-            "probed": partial(_at_most, blocks * layout.lists),
-            "pages_taken": partial(_at_most, reserve),
-            "splits": partial(_at_most, 1),
+            "probed": partial(at_most, blocks * layout.lists),
+            "pages_taken": partial(at_most, reserve),
+            "splits": partial(at_most, 1),
         },
         reserve=None if descs else partial(_reserve, shape),
     )
@@ -163,7 +163,3 @@ def _metadata_bound(shape: Shape, shadow: Shadow, source: PageSource | None) -> 
     parts = sum(len(block.extents) for block in shadow.live.values())
     blocks = 2 * parts + (source.held if source is not None else 0)
     return blocks * (shape.layout.header + shape.layout.desc_bytes)
-
-
-def _at_most(most: int, request: Request, shadow: Shadow) -> int:
-    return most

@@ -19,6 +19,7 @@ from heaplaw.shadow import Block, Shadow
 
 from .bits import align_up, highest_bit, is_power_of_two
 from .pages_arithmetic import get_order
+from .promises import always, at_most
 from .tlsf_mapping import Geometry, original
 
 _BITMAP_WORDS = 5  # read by two searches, of which the first fails
@@ -79,7 +80,7 @@ class Rules:
             prologue=self.unit,
             epilogue=self.unit,
             spaces="pages",
-            mergeable=_always,
+            mergeable=always,
             list_of=self.list_of,
             geometry=self.misplaced,
             overhead=self.overhead,
@@ -91,7 +92,7 @@ class Rules:
             must_serve=self.must_serve,
             must_refuse=self.must_refuse,
             free_then_alloc=True,
-            cost_bounds={"probed": partial(_at_most, 1), "scanned": partial(_at_most, _BITMAP_WORDS)},
+            cost_bounds={"probed": partial(at_most, 1), "scanned": partial(at_most, _BITMAP_WORDS)},
         )
 
     def rounded(self, size: int) -> int:
@@ -186,13 +187,6 @@ class Rules:
             return f"a block of {whole} bytes where {least} are cut off"
         return None
 
-
-def _always(one: FreeRegion, two: FreeRegion) -> bool:
-    return True
-
-
-def _at_most(most: int, request: Request, shadow: Shadow) -> int:
-    return most
 
 
 def control_bytes(g: Geometry) -> int:

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from heaplaw import Block, Contract, FreeRegion, PageSource, Request, Shadow
 
 from .bits import align_up, is_power_of_two
+from .promises import at_most
 from .xvmalloc_index import DELTA, LEAST, free_lists, insert_index, list_start, search_index
 
 REVISIONS = ("2.6.33",)
@@ -58,8 +59,8 @@ def configured(pages: int, page_size: int, word: int, align: int, rev: str) -> C
         must_serve=partial(_can_serve, shape, largest),
         must_refuse=partial(_cannot_serve, partial(_can_serve, shape, largest)),
         cost_bounds={
-            "scanned": partial(_at_most, 2 * _SCANS),
-            "probed": partial(_at_most, 1),
+            "scanned": partial(at_most, 2 * _SCANS),
+            "probed": partial(at_most, 1),
             "pages_taken": _pages_for,
         },
     )
@@ -153,10 +154,6 @@ def _metadata_bound(page_size: int, align: int, word: int, shadow: Shadow, sourc
 def _waste(align: int, size: int, _: int) -> int:
     """Alignment of the next header, and no byte more."""
     return -size % align
-
-
-def _at_most(most: int, request: Request, shadow: Shadow) -> int:
-    return most
 
 
 def _pages_for(request: Request, shadow: Shadow) -> int:

@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from heaplaw import Block, Contract, FreeRegion, PageSource, Request, Shadow
 
 from .bits import is_power_of_two
+from .parameters import check_numbers
 
 BUDDIED = 0  # the list of pages with two objects, in the place of unbuddied[0]
 KINDS = ("reclaim", "reclaim-refuse-first", "reclaim-refuse-second", "reclaim-reenter")
@@ -22,9 +23,7 @@ def configured(pages: int, page_size: int, order: int, rev: str) -> Contract:
     """The contract of every pool with these parameters.  Raises ValueError for senseless ones."""
     if rev:
         raise ValueError(f"zbud has no revision {rev!r}")
-    for name, value in (("pages", pages), ("page_size", page_size), ("order", order)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number from 1, not {value!r}")
+    check_numbers(1, pages=pages, page_size=page_size, order=order)
     if not is_power_of_two(page_size):
         raise ValueError(f"page_size {page_size} is not a power of two")
     if order < 2 or page_size >> order < _HEADER:

@@ -7,6 +7,8 @@ from typing import cast
 from heaplaw import Block, Contract, PageSource, Request, Shadow
 
 from .bits import is_power_of_two
+from .parameters import check_numbers
+from .promises import at_most
 from .zsmalloc_classes import (
     DIRECT_SPARSE_QUARTERS,
     GROUP_NAMES,
@@ -56,7 +58,7 @@ def configured(
         drained_pages=0,
         must_serve=partial(_must_serve, table),
         free_then_alloc=True,
-        cost_bounds={"probed": partial(_at_most, SEARCHED_LISTS), "pages_taken": partial(_at_most, chain)},
+        cost_bounds={"probed": partial(at_most, SEARCHED_LISTS), "pages_taken": partial(at_most, chain)},
         # A mapped object holds its zspage in place: how many pages are left then depends on the lists.
         compacted_pages=None if direct or cpus else partial(_compacted_pages, table),
     )
@@ -68,17 +70,7 @@ def _check(
     """ValueError, in one line, for the first senseless parameter."""
     if rev:
         raise ValueError(f"zsmalloc has no revision {rev!r}")
-    numbers = {
-        "pages": pages,
-        "page_size": page_size,
-        "chain": chain,
-        "handle_size": word,
-        "merge": merge,
-        "cpus": cpus,
-    }
-    for name, value in numbers.items():
-        if not isinstance(value, int):
-            raise ValueError(f"{name} must be a whole number, not {value!r}")
+    check_numbers(pages=pages, page_size=page_size, chain=chain, handle_size=word, merge=merge, cpus=cpus)
     if page_size < _SMALLEST_PAGE or not is_power_of_two(page_size):
         raise ValueError(f"page_size must be a power of two from {_SMALLEST_PAGE}, not {page_size}")
     if not 1 <= chain <= MAX_CHAIN:
@@ -178,7 +170,3 @@ def _metadata_bound(word: int, shadow: Shadow, source: PageSource | None) -> int
     if not word:
         return 0
     return 2 * word * len(shadow) + ZSPAGE_STRUCT * (source.held if source is not None else 0)
-
-
-def _at_most(most: int, request: Request, shadow: Shadow) -> int:
-    return most
