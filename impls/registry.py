@@ -2,6 +2,7 @@
 
     tlsf                        built in, repaired
     tlsf@conte-3.1              a published revision
+    tlsf+T31                    with a bug of the gallery
     tlsf,arena=65536,word=32    with parameters
     package.module:Name         a class of yours on the path
     path/file.py:Name           a class of yours in a file
@@ -18,6 +19,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from .bugs import bugs_of, find
 
 
 class TargetError(ValueError):
@@ -176,12 +179,10 @@ def factory(name: str) -> Callable[[], Any]:
         known = BUILT_IN.get(parts.base)
         if known is None:
             raise TargetError(f"unknown target {parts.base!r}; built in are {', '.join(BUILT_IN)} (see 'heaplaw list')")
-        if parts.bug:
-            raise TargetError(f"target {parts.base!r} has no gallery bug {parts.bug!r}")
         if parts.revision and parts.revision not in known.revisions:
             has = f"its revisions are {', '.join(known.revisions)}" if known.revisions else "it has no revisions"
             raise TargetError(f"unknown revision {parts.revision!r} of {parts.base}; {has}")
-        cls = getattr(importlib.import_module(known.module), known.cls)
+        cls = _with_bug(parts) if parts.bug else getattr(importlib.import_module(known.module), known.cls)
         revision = {"rev": parts.revision} if parts.revision else {}
         takes = _parameters(cls)
         if unknown := [key for key in parts.parameters if key not in takes]:
@@ -197,9 +198,19 @@ def factory(name: str) -> Callable[[], Any]:
     return build
 
 
-def _parameters(cls: type) -> list[str]:
+def _with_bug(parts: TargetName) -> Callable[..., Any]:
+    """What makes a target with a bug of the gallery in it."""
+    planted = find(parts.base, parts.bug)
+    if planted is None:
+        has = ", ".join(bug.id for bug in bugs_of(parts.base)) or "none"
+        raise TargetError(f"{parts.base} has no gallery bug {parts.bug!r}; it has {has}")
+    return planted.build
+
+
+def _parameters(build: Callable[..., Any]) -> list[str]:
     """What a name may set: the constructor's parameters of plain values; the revision stands after the @."""
-    known = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]  # __new__ may take any
+    made_by = build.__init__ if isinstance(build, type) else build  # type: ignore[misc]  # __new__ may take any
+    known = inspect.signature(made_by).parameters.values()
     return [p.name for p in known if isinstance(p.default, int | str) and p.name != "rev"]
 
 
@@ -210,6 +221,8 @@ def variants(name: str) -> list[str]:
     if known is None or parts.parameters:
         return [name]
     settings = known.published if parts.revision and known.published else known.variants
+    if parts.bug and (planted := find(parts.base, parts.bug)) is not None and planted.variants:
+        settings = planted.variants
     return [f"{name},{setting}" if setting else name for setting in settings]
 
 
