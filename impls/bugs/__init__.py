@@ -40,7 +40,7 @@ _ENTERED: dict[str, Bug] = {}
 
 
 def bug(
-    id: str,  # noqa: A002 - the field's name
+    id: str,
     target: str,
     title: str,
     *,
@@ -70,7 +70,7 @@ def gallery() -> tuple[Bug, ...]:
     return tuple(sorted(_ENTERED.values(), key=lambda one: (one.target, one.id)))
 
 
-def find(target: str, id: str) -> Bug | None:  # noqa: A002
+def find(target: str, id: str) -> Bug | None:
     """The bug of this id in this target, or None."""
     return next((one for one in gallery() if (one.target, one.id) == (target, id)), None)
 
