@@ -12,7 +12,7 @@ Traceback (most recent call last):
 heaplaw.lawbook.Broken: deterministic: expected answer 16 at operation 1 again; seen 24
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 from .checker import Checker, Unusable
@@ -22,8 +22,8 @@ from .operations import Kind, Operation
 TWIN_LAWS = frozenset({"deterministic", "space-determinism"})
 """Laws that a single run cannot break: replaying and minimising them takes several."""
 
-_BY_NAME = (Kind.FREE, Kind.REALLOC, Kind.WRITE, Kind.READ)
-_LOCAL = (*_BY_NAME, Kind.ALLOC, Kind.DRAIN)  # what a group's pages may depend on
+_LOCAL = (Kind.ALLOC, Kind.FREE, Kind.REALLOC, Kind.WRITE, Kind.READ, Kind.DRAIN)
+"""What a group's pages may depend on: requests and frees, no links, no page failures."""
 
 
 def compare_twins(checker: Checker, build: Callable[[], Any], operations: Sequence[Operation], twins: int = 2) -> None:
@@ -34,8 +34,10 @@ def compare_twins(checker: Checker, build: Callable[[], Any], operations: Sequen
         for _ in range(twins - 1):
             _ask(checker, "deterministic", first, answers(build(), operations))
     if "space-determinism" in asked:
-        for group in range(1, checker.contract.groups + 1):
-            alone, together = (footprint(build(), part, group) for part in _apart(operations, group))
+        local = [op for op in operations if op.kind in _LOCAL]
+        for mine in _by_group(local, checker.contract.groups):
+            alone = footprint(build(), [op for op in local if op.kind == Kind.DRAIN or op.name in mine], mine)
+            together = footprint(build(), local, mine)
             if alone and together:
                 steps = list(zip(alone, together, strict=True))
                 _ask(checker, "space-determinism", *next((pair for pair in steps if pair[0] != pair[1]), steps[-1]))
@@ -61,21 +63,19 @@ def answers(target: Any, operations: Iterable[Operation]) -> list[Any]:
     return seen
 
 
-def _apart(operations: Sequence[Operation], group: int) -> tuple[list[Operation], list[Operation]]:
-    """The operations of one group, and those of all: requests and frees, no links, no page failures."""
-    every = [op for op in operations if op.kind in _LOCAL]
-    mine = {op.name for op in every if op.kind == Kind.ALLOC and int(op.mode) >> 1 == group}
-    alone = [op for op in every if op.kind == Kind.DRAIN or op.name in mine]
-    return alone, every
-
-
-def footprint(target: Any, operations: Iterable[Operation], group: int) -> list[int] | None:
-    """Pages that a group's objects touch after each of its operations; None if one was refused."""
-    checker, pages = Checker(target, mute=LAWS, audit_every=1 << 60), []
-    mine: set[int] = set()
+def _by_group(operations: Iterable[Operation], groups: int) -> list[set[int]]:
+    """Names of the objects that each group asks for, groups without any left out."""
+    names: dict[int, set[int]] = {group: set() for group in range(1, groups + 1)}
     for op in operations:
-        if op.kind == Kind.ALLOC and int(op.mode) >> 1 == group:
-            mine.add(op.name)
+        if op.kind == Kind.ALLOC and (group := int(op.mode) >> 1) in names:
+            names[group].add(op.name)
+    return [mine for mine in names.values() if mine]
+
+
+def footprint(target: Any, operations: Iterable[Operation], mine: Set[int]) -> list[int] | None:
+    """Pages that the objects of these names touch after each of their operations; None if one was refused."""
+    checker, pages = Checker(target, mute=LAWS, audit_every=1 << 60), []
+    for op in operations:
         refusals = checker.refusals
         try:
             checker.step(op)
@@ -88,7 +88,7 @@ def footprint(target: Any, operations: Iterable[Operation], group: int) -> list[
     return pages
 
 
-def _pages_touched(checker: Checker, names: set[int]) -> int:
+def _pages_touched(checker: Checker, names: Set[int]) -> int:
     live, size = checker.shadow.live, checker.page_size
     return len({
         (space, page)
