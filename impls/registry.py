@@ -190,8 +190,10 @@ def factory(name: str) -> Callable[[], Any]:
         build = partial(cls, **revision, **parts.parameters)
     try:
         target = build()
-    except (TypeError, ValueError) as problem:
+    except (TypeError, ValueError) as problem:  # what was asked for makes no sense
         raise TargetError(f"cannot make {name!r}: {problem}") from problem
+    except Exception as problem:
+        raise TargetError(f"cannot make {name!r}: {type(problem).__name__}: {problem}") from problem
     for needed in ("contract", "alloc", "free"):
         if not hasattr(target, needed):
             raise TargetError(f"{parts.base} has no {needed!r}; a target needs contract, alloc and free")

@@ -1,0 +1,200 @@
+"""Mutation score: how many small changes of a target's own code a check notices.
+
+Every mutant is judged by the plain engine as `heaplaw check` runs it, in a process that has loaded the
+target with that one change, within so many seconds of CPU time.  A mutant that hangs before a law
+is broken is *inconclusive*, never killed.
+
+>>> [module.rpartition(".")[2] for module in modules_of("tlsf")]
+['bits', 'tlsf', 'tlsf_lists', 'tlsf_mapping']
+"""
+
+import ast
+import importlib
+import importlib.util
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from itertools import cycle
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import NamedTuple
+
+from heaplaw.checker import Hang
+from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse, variants
+
+from .mutants import Mutant, mutants, mutated
+from .plain import Run
+from .plain import _first_sizes as first_sizes
+from .watchdog import watchdog
+
+_PACKAGE = "heaplaw.impls."
+_ASIDE = ("promises", "parameters", "page_images", "registry", "bugs")  # modules that take no steps
+_MEMORY = 4 << 30  # bytes of address space of a worker
+_TASKS = 40  # mutants that a worker judges, about, before it is replaced
+_GRACE = 5.0  # CPU seconds after which a whole judgment is cut off
+
+KILLED, SURVIVED, HUNG = "killed", "survived", "inconclusive"
+
+
+class Judged(NamedTuple):
+    """A mutant and what became of it."""
+
+    mutant: Mutant
+    verdict: str
+    law: str = ""  # that killed it
+    seconds: float = 0.0  # of CPU time
+    operations: int = 0
+
+
+def modules_of(target: str) -> list[str]:
+    """Names of the modules whose code a built-in target runs, promises aside.  Raises TargetError."""
+    base = parse(target).base
+    if base not in BUILT_IN:
+        raise TargetError(f"{base!r} is not built in; mutants are made of {', '.join(BUILT_IN)}")
+    waiting, found = [BUILT_IN[base].module], set[str]()
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += _imports(module)
+    return sorted(found)
+
+
+def text_of(module: str) -> str:
+    """A module's source."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).read_text()
+
+
+def _imports(module: str) -> list[str]:
+    """Modules of the same package that a module takes its steps from."""
+    named = [
+        _PACKAGE + (node.module or "")
+        for node in ast.walk(ast.parse(text_of(module)))
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+    ]
+    return [name for name in named if not any(word in name.removeprefix(_PACKAGE) for word in _ASIDE)]
+
+
+def all_mutants(target: str) -> list[Mutant]:
+    """All mutants of a target's code, module by module."""
+    return [mutant for module in modules_of(target) for mutant in mutants(module, text_of(module))]
+
+
+def score(
+    target: str,
+    chosen: Sequence[Mutant],
+    *,
+    seconds: float = 5.0,
+    seed: int = 1,
+    jobs: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Judged]:
+    """Judge mutants of a target, each within so many seconds of CPU time; in the order of ``chosen``."""
+    judged: dict[Mutant, Judged] = {}
+    while left := [mutant for mutant in chosen if mutant not in judged]:
+        some = left[: _TASKS * jobs]
+        try:
+            for result in _judge_in_processes(target, some, seconds, seed, jobs):
+                judged[result.mutant] = result
+                progress(len(judged))
+        except BrokenProcessPool:  # one took its worker along, the first without a verdict most likely
+            guilty = next(mutant for mutant in some if mutant not in judged)
+            judged[guilty] = Judged(guilty, HUNG, "a crash")
+    return [judged[mutant] for mutant in chosen]
+
+
+def _judge_in_processes(
+    target: str, some: Sequence[Mutant], seconds: float, seed: int, jobs: int
+) -> Iterator[Judged]:
+    """In processes of their own, which end with the last of these: what a mutant has spoiled goes with them."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _start_worker) as pool:
+        for future in [pool.submit(judge, target, mutant, seconds, seed) for mutant in some]:
+            yield future.result()
+
+
+def _start_worker() -> None:
+    """A mutant that eats memory is to feel it before the machine does."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+
+
+# ---- one mutant ---------------------------------------------------------------------------
+
+
+def judge(target: str, mutant: Mutant, seconds: float, seed: int) -> Judged:
+    """Check a target that has this change in it, until a law is broken or the time is up."""
+    started = time.process_time()
+    with _planted(target, mutant):
+        try:
+            with watchdog(seconds + _GRACE):
+                law, operations = _first_broken(target, seconds, seed)
+        except Hang:
+            law, operations = "a hang", 0
+        except TargetError:  # not even a fresh heap can be made
+            law, operations = "returns", 0
+    spent = time.process_time() - started
+    verdict = HUNG if law == "a hang" else KILLED if law else SURVIVED
+    return Judged(mutant, verdict, law, spent, operations)
+
+
+def _first_broken(target: str, seconds: float, seed: int) -> tuple[str, int]:
+    """The first law that breaks and the operations until then; no law if the time is up."""
+    end = time.process_time() + seconds
+    rng = Random(f"mutants {target} {seed}")
+    builders = [factory(name) for name in variants(target)]
+    sizes = [first_sizes(build().contract, rng) for build in builders]
+    operations = 0
+    for build, first in cycle(list(zip(builders, sizes, strict=True))):
+        run = Run(build, Random(rng.getrandbits(64)), (), first)
+        found = run.go()
+        operations += run.checker.index + 1
+        if run.checker.problem == "a hang":
+            return "a hang", operations
+        if found is not None:
+            return found.law, operations
+        if time.process_time() > end:
+            break
+    return "", operations
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Imports one module from a tree instead of its file."""
+
+    def __init__(self, module: str, tree: ast.Module) -> None:
+        self._module, self._tree = module, tree
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name == self._module else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """As usual."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self._tree, f"<mutant of {self._module}>", "exec"), module.__dict__)
+
+
+@contextmanager
+def _planted(target: str, mutant: Mutant) -> Iterator[None]:
+    """All modules of a target loaded anew with one change in them; afterwards as they were."""
+    names = [name for name in sys.modules if name.startswith(_PACKAGE) and not name.endswith(".registry")]
+    before = {name: sys.modules.pop(name) for name in names}
+    finder = _Finder(mutant.module, mutated(text_of(mutant.module), mutant.number))
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for name in [name for name in sys.modules if name.startswith(_PACKAGE) and not name.endswith(".registry")]:
+            del sys.modules[name]
+        sys.modules.update(before)
