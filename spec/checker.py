@@ -137,6 +137,8 @@ class Checker:
         self.cpu = self.held_before = 0
         self.births = 0  # requests made so far; the next one's birth number
         self.moment = self.problem = ""
+        self.places = "extents" in self.shows or self.by_handle is None  # is it known where objects are?
+        self.starved_before = self._starved_now = False  # the last maintenance but one, and the last: refused pages?
         self.thorough = self.ended = False
         self.last_audit: tuple[int, int] | None = None  # free bytes and pages held, as the last audit saw them
         self.only_refused = False
@@ -249,7 +251,7 @@ class Checker:
         if answer is None or answer.__class__ is Refusal:
             self._refused(answer)
             return
-        extents = self._extents(answer) if self._extents is not None else ((0, answer, size),)
+        extents = self._extents(answer) if self._extents is not None else self._told(answer, size)
         self.served += 1
         self.answer = answer
         self.block = block = Block(name, answer, size, align, extents)
@@ -281,9 +283,17 @@ class Checker:
         self.shadow.add(block)
         if self.contract.slack_grows:
             self._regrow(block.extents)
-        if self._fills and (room := min(block.size, block.length)) > 0:
+        if self._fills and (room := self._room(block)) > 0:
             self.target.write(block.handle, 0, block.pattern(0, room))
             block.written = room
+
+    def _told(self, handle: Any, size: int) -> tuple[tuple[int, int, int], ...]:
+        """Where an object is that is not shown: at its address; an opaque handle tells nothing."""
+        return ((0, handle, size),) if self.by_handle is None else ()
+
+    def _room(self, block: Block) -> int:
+        """Bytes of a block to fill: no more than it has, where that is known."""
+        return min(block.size, block.length) if self.places else block.size
 
     def _refused(self, answer: Any) -> None:
         self.answer = answer
@@ -319,7 +329,7 @@ class Checker:
         if self.source is None or self.source.held == held:
             self._freed_at = self.index
 
-    def _forget(self, block: Block) -> None:
+    def _forget(self, block: Block, regrow: bool = True) -> None:
         self.shadow.remove(block)
         if block.mapped:  # evicted as it was
             self._mapped[block.mapped - 1] -= 1
@@ -327,7 +337,7 @@ class Checker:
             self._groups.leave(block)
         if self.by_handle is not None:
             self.by_handle.pop(block.handle, None)
-        if self.contract.slack_grows:
+        if regrow and self.contract.slack_grows:
             self._regrow(block.extents)
 
     def _touch(self, block: Block) -> None:
@@ -363,14 +373,14 @@ class Checker:
         if self.contract.slack_grows:
             self._regrow((*left, *block.extents))
         self._ask("resized")
-        room = min(block.size, block.length) if self._fills else 0
+        room = self._room(block) if self._fills else 0
         if room > block.written:
             self.target.write(answer, block.written, block.pattern(block.written, room - block.written))
         block.written = room
 
     def _adopt(self, block: Block, size: int) -> None:
         """Take over a block's new place and size, and ask the laws of placement."""
-        extents = self._extents(block.handle) if self._extents is not None else ((0, block.handle, size),)
+        extents = self._extents(block.handle) if self._extents is not None else self._told(block.handle, size)
         self.shadow.unplace(block)
         block.extents, block.size, block.written = extents, size, min(block.written, size)
         self.block = block
@@ -440,14 +450,24 @@ class Checker:
             self.skipped += 1
             return
         self.held_before = self.source.held if self.source is not None else 0
+        refused = self.source.refused if self.source is not None else 0
         done = self.target.maintain(kind)
+        starved = self.source is not None and self.source.refused != refused
+        self.starved_before, self._starved_now = self._starved_now, starved
         if done.evicted and kind in self.contract.evicting:
-            gone = set(done.evicted)
-            for block in [b for b in self.shadow.live.values() if b.handle in gone]:
-                self._forget(block)
+            self._evict(set(done.evicted))
         if kind in self.contract.moving:
             self._follow()
-            self._ask("moved")
+            if kind == "compact":  # other kinds may move for other ends
+                self._ask("compacted")
+
+    def _evict(self, handles: Set[Any]) -> None:
+        """Objects ended without a free; neighbours are looked at when all of them are forgotten."""
+        gone = [block for block in self.shadow.live.values() if block.handle in handles]
+        for block in gone:
+            self._forget(block, regrow=False)
+        if self.contract.slack_grows:
+            self._regrow([extent for block in gone for extent in block.extents])
 
     def _follow(self) -> None:
         """Learn where maintenance moved the live blocks; all at once, since places are swapped.  O(n)."""
@@ -485,7 +505,7 @@ class Checker:
         elif kind == "interior":
             handle += self.contract.granule
         elif kind == "foreign":
-            handle = handle + (1 << 48) if isinstance(handle, int) else ("foreign", handle)
+            handle = self._foreign(handle)
         else:
             size = size * 2 + 1
         try:
@@ -498,6 +518,14 @@ class Checker:
         if self.answer is None:  # known already, and nobody knows what it has freed
             self.ended = True
             raise Unusable(f"an accepted {kind} free")
+
+    def _foreign(self, handle: Any) -> Any:
+        """A handle that no live object has."""
+        known = self.by_handle or {}
+        handle = handle + (1 << 48) if isinstance(handle, int) else ("foreign", handle)
+        while handle in known:
+            handle = handle + (1 << 48) if isinstance(handle, int) else ("foreign", handle)
+        return handle
 
     def _hollow(self, block: Block) -> bool:
         """Is there a place inside the block that is not another object's handle?"""

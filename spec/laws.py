@@ -41,7 +41,7 @@ def disjoint(c: "Checker") -> None:
 @law("in-bounds", "place", "bounds", "A live block lies inside memory that the allocator owns.")
 def in_bounds(c: "Checker") -> None:
     for space, start, length in c.block.extents:
-        if not c.inside(space, start, length):
+        if length and not c.inside(space, start, length):
             raise Broken("in-bounds", f"a place inside {c.owned_text()}", c.show(c.block))
 
 @law("aligned", "place", "places", "A block starts at a multiple of the alignment asked for.")
@@ -109,7 +109,7 @@ def conservation(c: "Checker") -> None:
         if claimed != c.source.owned.keys():
             odd = sorted(claimed ^ c.source.owned.keys())[:4]
             raise Broken("conservation", "exactly the pages that were taken", f"a difference at pages {odd}")
-    if c.contract.overhead is not None and "free_regions" in c.shows:
+    if c.contract.overhead is not None and "free_regions" in c.shows and c.places:
         pending = c.contract.pending(c.shadow) if c.contract.pending else 0
         free = sum(region.length for region in c.view.regions)
         total = c.shadow.bytes + pending + free + c.contract.overhead(c.shadow, c.source)
@@ -150,7 +150,7 @@ def limits_honest(c: "Checker") -> None:
             raise Broken("limits-honest", f"{size} bytes served by a fresh heap", f"refused: {c.answer}")
 
 # -- structure
-@law("tiling", "audit", "free_regions arena|tiled", "Live and free blocks tile each space or run of pages.")
+@law("tiling", "audit", "places free_regions arena|tiled", "Live and free blocks tile each space or run of pages.")
 def tiling(c: "Checker") -> None:
     for gap, space, at, start, what in c.view.seams():
         if start - at != gap:
@@ -174,26 +174,27 @@ def free_list(c: "Checker") -> None:
         lost, alien = sorted(free - listed)[:2], sorted(map(repr, listed - free))[:2]
         raise Broken("free-list", "the free blocks", f"free but not listed {lost}, listed but not free {alien}")
 
-@law("bitmap", "audit", "bitmap|list_bits", "A bitmap says of every unit and list what is true of it.")
+@law("bitmap", "audit", "bitmap|list_bits bitmap|lists", "A bitmap says of every unit and list what is true.")
 def bitmap(c: "Checker") -> None:
-    for space, start, unit, units, bits in c.target.bitmap() if "bitmap" in c.shows else ():
+    for space, start, unit, units, bits in c.target.bitmap() if "bitmap" in c.shows and c.places else ():
         truth = c.view.live_bits(space, start, unit, units)
         if bits != truth:
             bit = ((bits ^ truth) & -(bits ^ truth)).bit_length() - 1
             wanted = f"bit {bit} ({space}:{start + bit * unit}) {'set' if truth >> bit & 1 else 'clear'}"
             raise Broken("bitmap", wanted, "the opposite")
-    if "list_bits" in c.shows:
+    if "list_bits" in c.shows and "lists" in c.shows:
         filled = {entry.list_id for entry in c.view.lists}
         for name, ids, is_set in c.target.list_bits():
             if is_set != (not filled.isdisjoint(ids)):
                 raise Broken("bitmap", f"{name} {'clear' if is_set else 'set'}, as its lists are", "the opposite")
 
-@law("size-class", "audit", "contract.list_of|contract.container_list", "What is listed stands where it belongs.")
+_LISTED = "lists|free_regions contract.list_of|contract.container_list"
+@law("size-class", "audit", _LISTED, "What is listed stands where it belongs.")
 def size_class(c: "Checker") -> None:
     found = {entry.key: entry.list_id for entry in c.view.lists} if "lists" in c.shows else {}
     belongs = c.contract.container_list(c.shadow) if c.contract.container_list else found.__getitem__
     places = [(key, belongs(key), seen) for key, seen in found.items()]
-    if c.contract.list_of is not None:
+    if c.contract.list_of is not None and "free_regions" in c.shows:
         places += [(r[:3], c.contract.list_of(r), found.get(r[:2], r.list_id)) for r in c.view.regions]
     for what, expected, seen in places:
         if seen != expected:
@@ -205,7 +206,7 @@ def geometry(c: "Checker") -> None:
         raise Broken("geometry", "a legal place", f"{c.show(c.block)}: {problem}")
 
 # -- hints
-@law("hint-sound", "audit", "hints", "A hint of free space never overestimates it.", PERCPU)
+@law("hint-sound", "audit", "places hints", "A hint of free space never overestimates it.", PERCPU)
 def hint_sound(c: "Checker") -> None:
     for hint, truth in c.view.judged(Direction.LOWER, Direction.UPPER):
         wrong = hint.value > truth if hint.direction is Direction.LOWER else hint.value < truth
@@ -213,7 +214,7 @@ def hint_sound(c: "Checker") -> None:
             side = "at most" if hint.direction is Direction.LOWER else "at least"
             raise Broken("hint-sound", f"{hint.name} {side} {truth}", f"{hint.value} in {tuple(hint.region)}")
 
-@law("hint-region", "audit ?", "hints", "The place that a hint names is really free.", PERCPU)
+@law("hint-region", "audit ?", "places hints", "The place that a hint names is really free.", PERCPU)
 def hint_region(c: "Checker") -> None:
     for hint in c.view.hints:
         if hint.witness is not None and hint.witness[2] > 0:
@@ -221,14 +222,14 @@ def hint_region(c: "Checker") -> None:
             if other := c.shadow.clash(*hint.witness):
                 raise Broken("hint-region", f"{hint.name} {tuple(hint.witness)} free", c.show(other))
 
-@law("hint-exact", "audit ?", "hints", "A hint that is declared exact is exact.", "comments of mm/percpu-internal.h")
+@law("hint-exact", "audit ?", "places hints", "A hint declared exact is exact.", "comments of mm/percpu-internal.h")
 def hint_exact(c: "Checker") -> None:
     for hint, truth in c.view.judged(Direction.EXACT):
         c.met("hint-exact")
         if hint.value != truth:
             raise Broken("hint-exact", f"{hint.name} = {truth}", f"{hint.value} in {tuple(hint.region)}")
 
-@law("hint-slack", "audit", "hints contract.hint_slack", "A hint lags by no more than is promised.", PERCPU)
+@law("hint-slack", "audit", "places hints contract.hint_slack", "A hint lags by no more than is promised.", PERCPU)
 def hint_slack(c: "Checker") -> None:
     slack = c.contract.hint_slack
     for hint, truth in c.view.judged(Direction.LOWER, Direction.UPPER):
@@ -291,20 +292,20 @@ def page_order(c: "Checker") -> None:
 @law("handle-stable", "touch adopt", "extents|handles", "A handle names one block; it moves only as declared.")
 def handle_stable(c: "Checker") -> None:
     other = c.by_handle.get(c.block.handle) if c.by_handle is not None else None
-    if other is not None and other is not c.block:
+    if other is not None and other is not c.block and (other.size or c.block.size):  # empty ones may share
         raise Broken("handle-stable", "a handle of its own", f"{c.show(c.block)} shares it with {c.show(other)}")
     if c.moment != "adopt":
         c.unmoved("handle-stable", c.block)
 
-@law("compaction-progress", "moved", "source contract.moving", "Compaction reaches its promise in pages.", ZSMALLOC)
+@law("compaction-progress", "compacted", "source contract.moving", "Compaction reaches its promise in pages.", ZSMALLOC)
 def compaction_progress(c: "Checker") -> None:
     goal = c.contract.compacted_pages(c.shadow) if c.contract.compacted_pages else min(c.source.held, c.held_before)
     if c.source.held > c.held_before or c.source.held != goal:
         raise Broken("compaction-progress", f"{goal} pages after {c.op[4]}", f"{c.source.held}")
 
-@law("compaction-idempotent", "moved ?", "source contract.moving", "A second compaction in a row frees no page.")
+@law("compaction-idempotent", "compacted ?", "source contract.moving", "A second compaction in a row frees no page.")
 def compaction_idempotent(c: "Checker") -> None:
-    if c.previous == c.op:
+    if c.previous == c.op and not c.starved_before:
         c.met("compaction-idempotent")
         if c.source.held < c.held_before:
             raise Broken("compaction-idempotent", f"{c.held_before} pages still", f"{c.source.held}")

@@ -62,6 +62,9 @@ class View:
         """(start, end, what) of live and free blocks of a space, by address."""
         live = self._c.shadow.extents(space, 0, 1 << SPACE_SHIFT)
         blocks = [(start, end, "a live block") for start, end, _ in live]
+        if self._c.contract.header:  # a block of no bytes has a header of its own
+            owned = (extent for block in self._c.shadow.live.values() for extent in block.extents)
+            blocks += [(at, at, "a live block") for where, at, length in owned if where == space and not length]
         blocks += [(r.start, r.start + r.length, "a free block") for r in self.regions if r.space == space]
         blocks.sort(key=lambda block: block[:2])
         return blocks
@@ -146,14 +149,14 @@ class View:
         if name == "live_objects":
             return len(c.shadow)
         if name == "used_bytes":
-            return c.shadow.bytes
+            return c.shadow.bytes if c.places else None
         if name == "requested_bytes":
             return c.shadow.requested
         if name == "pages":
             return None if c.source is None else c.source.held
         if name in ("free_bytes", "largest_free"):
             bare = c.contract.arena and not (c.contract.header or c.contract.prologue or c.contract.epilogue)
-            if bare and c.contract.pending is None:  # the gaps between live extents are the free space
+            if bare and c.places and c.contract.pending is None:  # the gaps between live extents are the free space
                 runs = chain.from_iterable(c.shadow.gaps(s, *c.contract.bounds_of(s)) for s in self.spaces)
                 lengths = [high - low for low, high in runs]
             elif "free_regions" in c.shows:
