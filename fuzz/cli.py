@@ -1,4 +1,4 @@
-"""The command line: ``heaplaw list | check | explore | replay | minimize | import | reproduce``."""
+"""The command line: ``heaplaw list | check | explore | machine | replay | minimize | import | reproduce``."""
 
 import os
 import sys
@@ -14,15 +14,17 @@ from heaplaw.impls.registry import BUILT_IN, TargetError, factory, fitted, varia
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
 from heaplaw.properties import shards, workhorse
+from heaplaw.properties.floors import FloorError, Floors, idle
 from heaplaw.properties.recorded import OWN_FORMAT, Recording, RecordingError, read_recording
 from heaplaw.properties.replay import Figures, replay, room
+from heaplaw.properties.tallying import Tallying
 from heaplaw.properties.verdict import INCONCLUSIVE, INTERNAL, PASSED, USAGE, Finding, Tally, exit_code
 from heaplaw.trace import Trace
 
 from . import report
 from .exploring import explore
 from .minimizing import minimize
-from .options import Duration, Problem, bar, console, json_option, seed_option, writable
+from .options import Duration, Problem, bar, console, json_option, make_folder, seed_option, writable
 from .published import zram
 
 _STOPPED = 130
@@ -84,8 +86,9 @@ def list_command(json_path: Path | None, laws: bool) -> None:
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
 @click.option("--engine", type=click.Choice(sorted(shards.ENGINES)), default="plain", show_default=True)
 @click.option("--law", "only", multiple=True, metavar="ID", help="Only this law; may be repeated.")
+@click.option("--floor", multiple=True, metavar="WORD=N", help="Not green unless reached N times; may be repeated.")
 @click.option("--save", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write trace files here.")
-@click.option("-v", "--verbose", is_flag=True, help="Show law by target, and why laws did not run.")
+@click.option("-v", "--verbose", is_flag=True, help="Show laws and states by target, and why laws did not run.")
 @json_option
 def check(
     targets: tuple[str, ...],
@@ -95,14 +98,19 @@ def check(
     jobs: int,
     engine: str,
     only: tuple[str, ...],
+    floor: tuple[str, ...],
     save: Path | None,
     verbose: bool,
     json_path: Path | None,
 ) -> int:
     """Check TARGETS (all built-in ones when none is named) with random runs.
 
+    Floors say how often a state must have been reached, or a law's condition met; those that always hold stand in
+    [tool.heaplaw.floors] of pyproject.toml.
+
     \b
     Example: heaplaw check tlsf percpu-bitmap@6.12 --ops 1000000 --seed 7
+             heaplaw check tlsf --floor "coalesce both=10" --floor free-then-alloc=50
     """
     for law in only:
         if law not in LAWS:
@@ -113,28 +121,68 @@ def check(
             factory(variant)
     if engine == workhorse.NAME and (problem := workhorse.unavailable()) is not None:
         raise Problem(problem)
+    floors = _floors(floor, names, engine, only)
     if save is not None:
-        _make_folder(save)
+        make_folder(save)
     out = console()
     out.print(f"seed {seed}", highlight=False)
     budget = ops or min(_MOST_OPERATIONS, _OPERATIONS // len(names))
     work = shards.cut(names, engine, budget, seed, only)
     with bar("checking", sum(shard.operations for shard in work)) as progress:
         tallies = shards.run_shards(work, jobs=jobs, seconds=seconds, progress=progress)
-    code = exit_code(tallies)
+    measured = floors.measure(tallies)
+    code = exit_code(tallies, unmet=sum(not one.met for one in measured))
     if json_path is not None:
-        json_path.write_text(report.as_json(tallies, seed=seed, code=code))
+        extra = {"floors": report.floors(measured)}
+        json_path.write_text(report.as_json(tallies, seed=seed, code=code, extra=extra))
     for finding in [finding for tally in tallies for finding in tally.findings]:
         again = f"again: heaplaw replay {_save(save, finding)}" if save is not None else "--save DIR keeps the trace"
         report.show_finding(out, finding, again)
     out.print()
     out.print(report.law_table(tallies) if verbose else report.summary(tallies))
     if verbose:
-        notes = [*report.legend(tallies), *report.reasons(tallies)]
+        out.print()
+        out.print(report.reach_table(tallies))
+        notes = [*report.legend(tallies), *report.reasons(tallies), *report.never_reached(tallies)]
         out.print("\n" + "\n".join(notes), highlight=False, soft_wrap=True, markup=False)
-    out.print("\n" + report.verdict(tallies, code), highlight=False, soft_wrap=True)
+    if lines := report.floor_lines(measured, verbose=verbose):
+        out.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+    out.print("\n" + report.verdict(tallies, code, measured), highlight=False, soft_wrap=True)
     out.print(f"seed {seed}", highlight=False)
     return code
+
+
+def _floors(given: tuple[str, ...], names: list[str], engine: str, only: tuple[str, ...]) -> Floors:
+    """The configured floors and those given; each that was given must say something of one of the targets."""
+    try:
+        floors = Floors.nearest(Path.cwd()).also(given)
+    except FloorError as problem:
+        raise Problem(str(problem)) from None
+    if given:
+        words = {text.rpartition("=")[0].strip() for text in given}
+        fresh = [Tallying(name, engine, 0, 0, only).tally for name in names]
+        if (useless := idle(one for one in floors.measure(fresh) if one.word in words)) is not None:
+            raise Problem(useless)
+    return floors
+
+
+@cli.command("machine")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@json_option
+def machine_command(targets: tuple[str, ...], json_path: Path | None) -> None:
+    """Print the state machine of TARGETs: the specification as rules, for reading and subclassing.
+
+    \b
+    Example: heaplaw machine tlsf
+    """
+    try:
+        from heaplaw.properties.machine import prose, rule_machine
+    except ImportError as problem:
+        raise Problem(str(problem)) from None
+    texts = {name: prose(rule_machine(name)) for name in targets}
+    if json_path is not None:
+        json_path.write_text(report.to_json(texts))
+    click.echo("\n\n".join(texts.values()))
 
 
 @cli.command("replay")
@@ -273,13 +321,6 @@ def reproduce_zram(
     out = console()
     out.print(zram.table(steps, recorded))
     out.print("\n" + zram.verdict(steps, recorded), highlight=False, soft_wrap=True)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise Problem(f"cannot make the folder {folder}: {problem.strerror}") from None
 
 
 def _save(folder: Path, finding: Finding) -> Path:

@@ -7,13 +7,15 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from heaplaw.impls.registry import TargetError, factory
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.old_traces import NO_LONGER, STILL, Again, again
 from heaplaw.properties.recorded import read_recording
 from heaplaw.properties.verdict import COUNTEREXAMPLE, PASSED, Finding
+from heaplaw.trace import Trace
 
 from . import report
-from .options import Problem, bar, console, json_option
+from .options import Problem, bar, console, json_option, make_folder, writable
 
 
 @click.command()
@@ -34,26 +36,38 @@ def minimize(
     \b
     Example: heaplaw minimize crash.trace -o small.trace
     """
-    files = sorted(trace.glob("*.trace")) if trace.is_dir() else [trace]
+    files = sorted(path for path in trace.glob("*.trace") if path.is_file()) if trace.is_dir() else [trace]
     if not files:
         raise Problem(f"{trace} has no trace files; their names end in .trace")
+    old = [_read(file, target) for file in files]
     if output is not None and trace.is_dir():
-        _make_folder(output)
+        make_folder(output)
+    elif output is not None and not output.is_dir():
+        context = click.get_current_context()
+        writable(context, context.command.params[0], output)
     results: list[tuple[Path, Again]] = []
-    with bar("minimising", len(files), "traces") as progress:
-        for file in files:
-            results.append((file, _one(file, target, same_operation)))
-            progress(len(results))
+    if trace.is_dir():
+        with bar("minimising", len(files), "traces") as progress:
+            for file, (name, one) in zip(files, old, strict=True):
+                results.append((file, again(one, name, same_operation=same_operation)))
+                progress(len(results))
+    else:
+        [(name, one)] = old
+        before = len(one.operations)
+        with bar("minimising", before, "operations dropped") as progress:
+            result = again(one, name, same_operation=same_operation, progress=lambda now: progress(before - now))
+        results.append((trace, result))
     for file, result in results:
         if output is not None and result.trace is not None:
-            (output / file.name if trace.is_dir() else output).write_text(str(result.trace))
+            (output / file.name if output.is_dir() else output).write_text(str(result.trace))
     if json_path is not None:
         json_path.write_text(report.to_json([_as_json(file, result) for file, result in results]))
     _show(results, whole=trace.is_dir())
     return COUNTEREXAMPLE if any(result.found is not None for _, result in results) else PASSED
 
 
-def _one(file: Path, target: str | None, same_operation: bool) -> Again:
+def _read(file: Path, target: str | None) -> tuple[str, Trace]:
+    """What to run on what.  Raises Problem, so that bad input is known before any work is done."""
     trace = read_recording(file).trace
     name = target or trace.target
     if not name:
@@ -61,7 +75,11 @@ def _one(file: Path, target: str | None, same_operation: bool) -> Again:
     law = trace.header.get("law", "")
     if law and law not in LAWS:
         raise Problem(f"{file}: unknown law {law!r}; the laws are {', '.join(LAWS)}")
-    return again(trace, name, same_operation=same_operation)
+    try:
+        factory(name)
+    except TargetError as problem:
+        raise Problem(str(problem) if target else f"{file}: {problem}") from None
+    return name, trace
 
 
 def _show(results: list[tuple[Path, Again]], whole: bool) -> None:
@@ -104,9 +122,3 @@ def _as_json(file: Path, result: Again) -> dict[str, object]:
         "minimised": str(result.trace) if result.trace is not None else None,
     }
 
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise Problem(f"cannot make the folder {folder}: {problem.strerror}") from None

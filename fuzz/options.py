@@ -76,6 +76,14 @@ def writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> 
     return value
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.  Raises Problem where that is not allowed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise Problem(f"cannot make the folder {folder}: {problem.strerror}") from None
+
+
 json_option = click.option(
     "--json", "json_path", type=click.Path(path_type=Path), callback=writable, metavar="FILE", help="Write a report."
 )

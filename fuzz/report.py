@@ -12,6 +12,8 @@ from heaplaw.contract import Contract
 from heaplaw.impls.registry import BUILT_IN, factory
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import birth_name
+from heaplaw.properties.floors import Measured
+from heaplaw.properties.reached import WORDS, class_of
 from heaplaw.properties.recorded import Recording
 from heaplaw.properties.replay import Figures
 from heaplaw.properties.strip import strips
@@ -103,6 +105,53 @@ def reasons(tallies: Sequence[Tally]) -> list[str]:
     return lines
 
 
+def reach_table(tallies: Sequence[Tally]) -> Table:
+    """Named state by target: how often it was reached; of size classes, how many of those that there are."""
+    few = len(tallies) <= _WIDE_COLUMNS
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("state" if few else "state: ok reached, o never", no_wrap=True)
+    for letter, tally in zip(_letters(tallies), tallies, strict=True):
+        table.add_column(escape(tally.target) if few else letter, justify="right" if few else "center")
+    for word in WORDS:
+        table.add_row(word, *(_reached(tally, word, few) for tally in tallies))
+    counts = [[tally.reached[word] for word in tally.reachable if class_of(word) is not None] for tally in tallies]
+    if few:
+        table.add_row("size classes", *(f"{sum(map(bool, c))} of {len(c)}" if c else "-" for c in counts))
+    else:
+        table.add_row("all size classes", *("o" if 0 in c else "ok" if c else "-" for c in counts))
+    return table
+
+
+def _reached(tally: Tally, word: str, few: bool) -> str:
+    """A cell of the table: the count, or a sign where there are many columns."""
+    if word not in tally.reachable:
+        return "-"
+    seen = tally.reached[word]
+    return f"{seen:,}" if few else "ok" if seen else "o"
+
+
+def never_reached(tallies: Sequence[Tally]) -> list[str]:
+    """Named states that a target has and that were not seen, one line a target."""
+    return [
+        f"{tally.target}: never reached {', '.join(tally.never_reached)}" for tally in tallies if tally.never_reached
+    ]
+
+
+def floor_lines(measured: Sequence[Measured], *, verbose: bool = False) -> list[str]:
+    """Floors that were not met or do not apply; all of them where ``verbose``."""
+    shown = [one for one in measured if verbose or one.why_not or not one.met]
+    return [str(one) if one.why_not else f"floor {'met' if one.met else 'NOT met'}: {one}" for one in shown]
+
+
+def floors(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Floors as JSON."""
+    return [
+        {"target": one.target, "word": one.word, "seen": one.seen, "wanted": one.wanted, "met": one.met}
+        | ({"why_not": one.why_not} if one.why_not else {})
+        for one in measured
+    ]
+
+
 def show_finding(console: Console, finding: Finding, again: str = "") -> None:
     """A counterexample: the law in words, the trace as heap strips, and ``again``, how to see it once more."""
     violation = finding.violation
@@ -138,6 +187,7 @@ def _target(tally: Tally) -> dict[str, Any]:
         "skipped": tally.skipped,
         "states": len(tally.novelty.seen),
         "chance_of_new_state": round(tally.novelty.chance, 6),
+        "reached": {word: tally.reached[word] for word in tally.reachable},
         "laws": {
             law: {"verdict": tally.status(law).value, "held": tally.evidence[law]}
             | ({"why": tally.lacking[law]} if tally.status(law) is Status.NOT_APPLICABLE else {})
@@ -161,7 +211,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def verdict(tallies: Sequence[Tally], code: int) -> str:
+def verdict(tallies: Sequence[Tally], code: int, measured: Sequence[Measured] = ()) -> str:
     """The last line: what the exit code says, in words."""
     broken = sum(len(tally.findings) for tally in tallies)
     flaky = sum(len(tally.flaky) for tally in tallies)
@@ -178,8 +228,15 @@ def verdict(tallies: Sequence[Tally], code: int) -> str:
     if short:
         done, planned = sum(t.operations for t in short), sum(t.planned for t in short)
         return f"inconclusive: time was up after {done:,} of {planned:,} operations; give more --time (exit {code})"
+    if unmet := [one for one in measured if not one.met]:
+        return f"inconclusive: {_count(len(unmet), 'floor')} not met on {unmet[0].target}{_more(unmet)} (exit {code})"
     total = sum(tally.operations for tally in tallies)
     return f"every applicable law passed on {_count(len(tallies), 'target')}, {total:,} operations (exit {code})"
+
+
+def _more(unmet: Sequence[Measured]) -> str:
+    others = len({one.target for one in unmet}) - 1
+    return f" and {_count(others, 'other target')}" if others else ""
 
 
 def _count(number: int, noun: str) -> str:

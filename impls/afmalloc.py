@@ -246,7 +246,7 @@ class Afmalloc:
         if entry is None:
             return None
         metadata = self._slab.ksize(entry)
-        if not is_split(length, level, metadata, self._piece):
+        if not self._pays(length, level, metadata):
             self._slab.free(entry)
             return self._alloc_direct_entry(length)
         pieces = self._alloc_pieces(entry, level, length)
@@ -258,6 +258,10 @@ class Afmalloc:
         self._set_head(entry, level, metadata + pieces)
         self._entries[entry] = None
         return self._base + entry
+
+    def _pays(self, length: int, level: int, metadata: int) -> bool:
+        """Are so many pieces, with their metadata, cheaper than the object in one?"""
+        return is_split(length, level, metadata, self._piece)
 
     def _alloc_direct_entry(self, length: int) -> int | None:
         address = self._kmalloc(length)
@@ -272,7 +276,7 @@ class Afmalloc:
         """Allocate all pieces of an object; their bytes, or 0 with nothing left of the object."""
         alloced = 0
         for index in range(level):
-            size = cut(length, self._piece) if index < level - 1 else last_piece(length)
+            size = cut(length, self._piece) if index < level - 1 else self._last_piece(length)
             address = self._kmalloc(size)
             self._set_pointer(entry, index, 0 if address is None else self._base + address)
             if address is None:
@@ -282,10 +286,18 @@ class Afmalloc:
             length -= size
         return alloced
 
+    def _last_piece(self, length: int) -> int:
+        """Bytes of the piece that holds all that remains."""
+        return last_piece(length)
+
     def _err(self, entry: int, level: int, got: int) -> None:
         """Undo an allocation of which ``got`` of ``level`` pieces were had."""
         self._free_pieces(entry, got)
         self._slab.free(entry)
+
+    def _move(self, size: int, old: int, new: int, entry: int, index: int) -> None:
+        """Move a piece, the one of pointer ``index``, to memory that compaction has for it."""
+        afmalloc_compaction.move(self, size, old, new, entry, index)
 
     def _charge(self, alloced: int) -> bool:
         """Add to the pool's size, unless the quota would be exceeded."""

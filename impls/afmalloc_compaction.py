@@ -54,7 +54,7 @@ def compact_size(pool: "Afmalloc", size: int, chunks: list[Chunk]) -> int:
     while moved < len(slots) and chunks and slots[moved] < chunks[-1][0]:
         old, entry, index = chunks.pop()
         new, slots[moved] = slots[moved], old
-        move(pool, size, old, new, entry, index)
+        pool._move(size, old, new, entry, index)
         moved += 1
     for address in sorted(slots):
         pool._slab.free(address)

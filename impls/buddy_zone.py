@@ -31,11 +31,12 @@ class Zone:
 
     __slots__ = (
         "_next", "_prev", "found", "free_pages", "head", "merges", "nr_free", "orders", "pages", "probed",
-        "splits", "start", "tail",
+        "splits", "start", "tail", "top",
     )  # fmt: skip
 
     def __init__(self, pages: int, orders: int, start: int = 0, tail: bool = False) -> None:
         self.pages, self.orders, self.start, self.tail = pages, orders, start, tail
+        self.top = orders - 1  # blocks of this order are not merged
         # One entry a page: order + 1 of the free block that begins here, -(order + 1) of the
         # live one, 0 inside a block.
         self.head = [0] * pages
@@ -86,7 +87,7 @@ class Zone:
         pages, start, head = self.pages, self.start, self.head
         self.free_pages += 1 << order
         head[page] = 0
-        pfn, top, first = page + start, self.orders - 1, order
+        pfn, top, first = page + start, self.top, order
         while order < top:
             buddy = buddy_of(pfn, order) - start
             if not 0 <= buddy < pages or head[buddy] != order + 1:  # the bounds come first
@@ -156,15 +157,15 @@ class Zone:
     # ---- states ------------------------------------------------------------------------
 
     def state(self) -> tuple[Any, ...]:
-        """Marks, lists in order, the count of free pages.  O(pages)."""
+        """Marks, lists in order, counts of blocks and of free pages.  O(pages)."""
         lists = tuple(tuple(self.members(order)) for order in range(self.orders))
-        return tuple(self.head), lists, self.free_pages
+        return tuple(self.head), lists, tuple(self.nr_free), self.free_pages
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Return to a state of ``state``.  O(pages)."""
-        head, lists, free_pages = state
+        head, lists, nr_free, free_pages = state
         self._empty_lists()
         for order, members in enumerate(lists):
             for page in reversed(members):
                 self.add_to_free_list(page, order)
-        self.head, self.free_pages = list(head), free_pages
+        self.head, self.nr_free, self.free_pages = list(head), list(nr_free), free_pages

@@ -33,7 +33,7 @@ Costs: those of the caches; O(1) to find one.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from heaplaw import Context, Listed, Maintained, PageSource, Refusal
 
@@ -111,6 +111,8 @@ class Kmalloc(HasStates):
     or "refuse"; not in 2005.  ``cpus``: that share the caches.
     """
 
+    _large_pages: ClassVar[type[LargePages]] = LargePages
+
     def __init__(
         self,
         pages: int = 256,
@@ -130,7 +132,7 @@ class Kmalloc(HasStates):
         self.source = PageSource(pages, page_size=page_size) if source is None else source
         self._frames = Frames(self.source)
         self._largest, self._most, self._class_of = self._terms.largest, self._terms.most, self._terms.class_of
-        self._large = LargePages(self._frames)
+        self._large = self._large_pages(self._frames)
         self._caches: dict[Any, Any] = {}  # by class
 
     # ---- the operations ----------------------------------------------------------------

@@ -44,7 +44,7 @@ kernel rounds up to 2 without a word, is refused.
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 from heaplaw import (
     Block,
@@ -66,6 +66,7 @@ from .bits import align_up, is_power_of_two
 from .percpu_backing import (
     EMPTY_POP_PAGES_HIGH,
     MIN_UNIT_SIZE,
+    AnySlot,
     PercpuHeap,
     check_geometry,
     pages_can_be_had,
@@ -84,6 +85,8 @@ class PercpuAreaMap(PercpuHeap[MapChunk]):
     A handle is chunk * unit + offset.  ``pages`` of ``block`` bytes can be had in all; 0: enough
     for every chunk.  Raises ValueError for parameters that make no sense.
     """
+
+    chunk_class: ClassVar[type[MapChunk]] = MapChunk
 
     def __init__(self, unit: int = 32768, block: int = 4096, chunks: int = 2, rev: str = "", pages: int = 0) -> None:
         self.contract = _contract(unit, block, chunks, rev, pages)
@@ -107,7 +110,7 @@ class PercpuAreaMap(PercpuHeap[MapChunk]):
             return Refusal.INVALID
         if size > self._largest:
             return Refusal.TOO_BIG
-        size, align = (size + 1) & ~1, max(align, _GRANULE)
+        size, align = self._rounded(size, align)
         atomic = ctx is not None and ctx.atomic
         found = self._find(size, align, atomic)
         if found is None:
@@ -144,6 +147,11 @@ class PercpuAreaMap(PercpuHeap[MapChunk]):
         if not self._rev:
             chunk.take_back_head(offset)
         self._relocate(chunk, before)
+
+    @staticmethod
+    def _rounded(size: int, align: int) -> tuple[int, int]:
+        """Both made even: bit 0 of a boundary is taken."""
+        return (size + 1) & ~1, max(align, _GRANULE)
 
     def _senseless(self, align: int) -> bool:
         """Is this no alignment?"""
@@ -206,7 +214,7 @@ class PercpuAreaMap(PercpuHeap[MapChunk]):
         return self._slot_of_size(free)
 
     def _new_chunk(self, number: int) -> MapChunk:
-        return MapChunk(number, self._unit, self._page, self._steps)
+        return self.chunk_class(number, self._unit, self._page, self._steps)
 
     # ---- background work ---------------------------------------------------------------
 
@@ -374,20 +382,6 @@ def _must_serve(
     )
 
 
-class _EitherSlot(tuple[int, ...]):
-    """Slots on which a chunk may stand, as its hint has or has not noticed that no area holds 4 bytes."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return other in tuple(self)
-
-    def __ne__(self, other: object) -> bool:
-        return other not in tuple(self)
-
-    __hash__ = tuple.__hash__
-
-
 def _slots_by_bytes(unit: int, shadow: Shadow) -> Callable[[Hashable], Hashable]:
     """The slot of each chunk, by the bytes that no live area has."""
     used: dict[int, int] = {}
@@ -403,7 +397,7 @@ def _slots_by_bytes(unit: int, shadow: Shadow) -> Callable[[Hashable], Hashable]
             return 0
         if any(high - low >= SMALLEST_SPLIT for low, high in shadow.gaps(space, 0, unit)):
             return size_to_slot(free)
-        return _EitherSlot((0, size_to_slot(free)))
+        return AnySlot((0, size_to_slot(free)))
 
     return slot_of
 

@@ -41,6 +41,20 @@ def size_to_slot(size: int) -> int:
     return max(size.bit_length() - SLOT_BASE_SHIFT + 2, 1)
 
 
+class AnySlot(tuple[int, ...]):
+    """Slots on any of which a chunk may stand; equal to each of them."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return other in tuple(self)
+
+    def __ne__(self, other: object) -> bool:
+        return other not in tuple(self)
+
+    __hash__ = tuple.__hash__
+
+
 def check_geometry(page_name: str, unit: int, page: int, chunks: int, pages: int) -> None:
     """Raises ValueError for sizes that make no sense."""
     check_numbers(1, unit=unit, **{page_name: page}, chunks=chunks)

@@ -58,7 +58,7 @@ word, are refused like all others that are no power of two.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from heaplaw import (
     AllocationBits,
@@ -80,17 +80,19 @@ from .percpu_backing import (
     PercpuHeap,
     size_to_slot,
 )
-from .percpu_bitmap_promises import MIN_ALLOC_SIZE, RESERVED_GROUP, contract_of, metadata_bytes
+from .percpu_bitmap_promises import (
+    MIN_ALLOC_SIZE,
+    RESERVED_GROUP,
+    SLOT_FAIL_THRESHOLD,
+    contract_of,
+    metadata_bytes,
+)
 from .percpu_blocks import BlockHints
 from .percpu_chunk import Chunk, Chunk414, Chunk2017, RepairedChunk, Steps
 
 __all__ = ["EMPTY_POP_PAGES_HIGH", "EMPTY_POP_PAGES_LOW", "MIN_ALLOC_SIZE", "MIN_UNIT_SIZE", "PercpuBitmap",
            "size_to_slot"]  # fmt: skip
 
-SLOT_FAIL_THRESHOLD = 3  # chunks on slots below are put aside when a search in them fails
-_REVISIONS: dict[str, type[Chunk]] = {
-    "": RepairedChunk, "6.12": Chunk, "4.14": Chunk414, "2017-07": Chunk2017,
-}  # fmt: skip
 
 
 class PercpuBitmap(PercpuHeap[Chunk]):
@@ -101,12 +103,16 @@ class PercpuBitmap(PercpuHeap[Chunk]):
     ValueError for parameters that make no sense.
     """
 
+    chunk_classes: ClassVar[Mapping[str, type[Chunk]]] = {
+        "": RepairedChunk, "6.12": Chunk, "4.14": Chunk414, "2017-07": Chunk2017,
+    }  # fmt: skip
+
     def __init__(
         self, unit: int = 32768, block: int = 4096, chunks: int = 2, rev: str = "", pages: int = 0,
         static: int = 0, reserved: int = 0,
     ) -> None:  # fmt: skip
         self.contract = contract_of(unit, block, chunks, rev, pages, static, reserved)
-        self._type = _REVISIONS[rev]
+        self._type = self.chunk_classes[rev]
         self._rev, self._block = rev, block
         self._scans = rev in ("", "6.12")  # scan hints, slots by hint, chunks put aside
         top = size_to_slot(unit)

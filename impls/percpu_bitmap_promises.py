@@ -9,7 +9,7 @@ follows from the lag of the hints alone, even when nothing in it is live.
 4092
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -17,11 +17,19 @@ from heaplaw import Block, Contract, FreeRegion, PageSource, Request, Shadow
 
 from .bits import align_up, is_power_of_two
 from .parameters import check_numbers
-from .percpu_backing import EMPTY_POP_PAGES_HIGH, MIN_UNIT_SIZE, check_geometry, pages_can_be_had
+from .percpu_backing import (
+    EMPTY_POP_PAGES_HIGH,
+    MIN_UNIT_SIZE,
+    AnySlot,
+    check_geometry,
+    pages_can_be_had,
+    size_to_slot,
+)
 from .promises import always, at_most, no_overhead
 
 MIN_ALLOC_SIZE = 4  # bytes of one bit
 RESERVED_GROUP = 1  # a request in this group is a reserved one
+SLOT_FAIL_THRESHOLD = 3  # chunks on slots below are put aside when a search in them fails
 _REVISIONS = ("", "6.12", "4.14", "2017-07")
 
 
@@ -74,6 +82,7 @@ def contract_of(
         rejects=frozenset({"zero", "align"} if reserved else {"zero", "huge", "align"}),
         zeroed=True,
         mergeable=partial(_one_chunk, shape.border) if reserved else always,
+        container_list=None if rev else partial(_slots_by_run, shape),
         geometry=partial(_misplaced, shape) if shape.border else _misaligned,
         placement=partial(_strayed, shape) if reserved else None,
         overhead=no_overhead,
@@ -217,6 +226,24 @@ def _most_blocks(blocks: int, chunks: int, request: Request, shadow: Shadow) -> 
 def _one_chunk(border: int, one: FreeRegion, two: FreeRegion) -> bool:
     """Free runs on both sides of the border of the reserved bytes are in different chunks."""
     return one.space != 0 or two.start != border
+
+
+def _slots_by_run(shape: _Shape, shadow: Shadow) -> Callable[[Hashable], Hashable]:
+    """The slots of each chunk: of its longest free run or less, as its hint may lag; put aside, or given up."""
+    top = size_to_slot(shape.unit)
+    sidelined, free_slot = top + 1, top + 2
+
+    def slots_of(key: Any) -> Hashable:
+        runs = list(shadow.gaps(key[1], *shape.ordinary(key[1])))
+        longest = max((high - low for low, high in runs), default=0)
+        shown = max((_shown("", shape, low, high) for low, high in runs), default=0)
+        first = size_to_slot(shown) if shown else 0
+        slots = list(range(first, (size_to_slot(longest) if longest else 0) + 1))
+        if longest == shape.unit:
+            slots.append(free_slot)
+        return AnySlot([*slots, sidelined, *([0] if first < SLOT_FAIL_THRESHOLD else [])])
+
+    return slots_of
 
 
 def _misaligned(block: Block) -> str | None:

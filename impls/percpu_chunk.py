@@ -111,7 +111,7 @@ class Chunk(PagedChunk):
         """
         if not self.may_fit(bits, align):
             return -1
-        at = self.next_hint(self.whole, bits)
+        at = self.search_start(bits)
         while True:
             at, area = self.next_fit(bits, align, at)
             if at >= self.nr_bits:
@@ -127,6 +127,10 @@ class Chunk(PagedChunk):
         """The gate: does the hinted run hold the request, aligned?  O(1)."""
         whole = self.whole
         return (-whole.contig_hint_start & (align - 1)) + bits <= whole.contig_hint
+
+    def search_start(self, bits: int) -> int:
+        """Bit at which a search of the chunk begins.  O(1)."""
+        return self.next_hint(self.whole, bits)
 
     @staticmethod
     def next_hint(block: BlockHints, bits: int) -> int:
@@ -266,9 +270,7 @@ class Chunk(PagedChunk):
         if scan < low + bits and low < scan + block.scan_hint:
             block.scan_hint = 0
         if contig < low + bits and low < contig + block.contig_hint:
-            if not low:
-                block.left_free = 0
-            self.refresh_block(first)
+            self.break_contig(first, low)
         else:
             block.left_free = min(block.left_free, low)
             block.right_free = min(block.right_free, size - high) if first == last else 0
@@ -284,6 +286,12 @@ class Chunk(PagedChunk):
         if contig < end and at < contig + whole.contig_hint:
             self.refresh_chunk(False)
 
+    def break_contig(self, index: int, low: int) -> None:
+        """An area that begins at ``low`` lies in the block's largest run: look for another.  O(block)."""
+        if not low:
+            self.blocks[index].left_free = 0
+        self.refresh_block(index)
+
     def hint_alloc_last(self, index: int, high: int) -> int:
         """An area that began in an earlier block ends at ``high`` in this one; 1 if it was empty."""
         block, size = self.blocks[index], self.block_bits
@@ -292,14 +300,19 @@ class Chunk(PagedChunk):
         if high == size:
             block.set_full()
             return emptied
-        if high > block.scan_hint_start:
-            block.scan_hint = 0
-        block.left_free = 0
+        self.forget_start(block, high)
         if high > block.contig_hint_start:
             self.refresh_block(index)
         else:
             block.right_free = min(block.right_free, size - high)
         return emptied
+
+    @staticmethod
+    def forget_start(block: BlockHints, high: int) -> None:
+        """The first ``high`` bits of a block were taken."""
+        if high > block.scan_hint_start:
+            block.scan_hint = 0
+        block.left_free = 0
 
     # ---- giving it back ----------------------------------------------------------------
 

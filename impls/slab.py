@@ -30,11 +30,11 @@ Left out: see ``slab_cache``.  Costs: O(1), and for one call in ``batchcount``, 
 [128, 192]
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import ClassVar, cast
 
-from heaplaw import Block, Context, Contract, Listed, Maintained, PageSource, Refusal, Request, Shadow
+from heaplaw import Block, Context, Contract, Maintained, PageSource, Refusal, Request, Shadow
 
 from .bits import is_power_of_two
 from .parameters import check_numbers
@@ -43,11 +43,15 @@ from .slab_cache_2005 import SlabCacheOf2005
 from .slab_geometry import MAX_ORDER_OF_2005, Layout, layout, layout_of_2005
 from .slab_pages import (
     Frames,
+    ShowsOneCache,
     check_pages,
     check_request,
     largest_order,
     live_by_page,
     live_in,
+    no_slot,
+    slot_overhead,
+    slot_waste,
     slots_held,
 )
 from .slab_states import HasStates
@@ -56,7 +60,7 @@ RULES = ("6.1", "2005")
 _MOST_LIMIT = 1 << 16
 
 
-class Slab(HasStates):
+class Slab(ShowsOneCache, HasStates):
     """Objects of ``size`` bytes, aligned to ``align``, in ``pages`` pages.
 
     ``cpus``: that have arrays.  ``limit``: objects in an array, -1: by size, 0: there are none.
@@ -65,6 +69,8 @@ class Slab(HasStates):
     ``max_order``: from which on waste is accepted: 1, or 0 as with up to 32 MiB of memory.
     ``shuffle``: a seed, and new slabs hand slots out in random order (6.1).  ``rule``: "6.1" or "2005".
     """
+
+    _makers: ClassVar[dict[str, type[SlabCache]]] = {"6.1": SlabCache, "2005": SlabCacheOf2005}
 
     def __init__(
         self,
@@ -86,8 +92,7 @@ class Slab(HasStates):
         )
         self.source = PageSource(pages, page_size=page_size)
         self._frames = Frames(self.source)
-        make = SlabCacheOf2005 if self._layout.rule == "2005" else SlabCache
-        self._cache = make(self._frames, self._layout, cpus, shuffle=shuffle)
+        self._cache = self._makers[self._layout.rule](self._frames, self._layout, cpus, shuffle=shuffle)
         self._granule, self._most = self.contract.granule, size
 
     # ---- the operations ----------------------------------------------------------------
@@ -105,11 +110,6 @@ class Slab(HasStates):
                 return refusal
         return self._cache.alloc(0 if ctx is None else ctx.cpu)
 
-    def free(self, handle: int, *, ctx: Context | None = None) -> None:
-        """Give an object back.  InvalidFree for an address in no slab."""
-        slab = self._frames.find(handle)
-        self._cache.free(slab, handle, 0 if ctx is None else ctx.cpu)
-
     def maintain(self, kind: str) -> Maintained:
         """``shrink``: give all empty slabs back; ``reap``: some, and empty idle arrays by a fifth.  O(slabs)."""
         if kind not in self.contract.maintenance:
@@ -118,22 +118,13 @@ class Slab(HasStates):
 
     # ---- observations ------------------------------------------------------------------
 
-    def caches(self) -> tuple[Any, ...]:
-        """The one cache."""
-        return (self._cache,)
-
-    def cache_named(self, name: Hashable) -> SlabCache:
-        """The one cache, whatever its name."""
-        return self._cache
-
     def first_objects(self) -> list[int]:
         """Address of slot 0 of every slab, where its colour shows.  O(slabs)."""
         return [slab.s_mem for slab in self._frames.slabs()]
 
-    def lists(self) -> Iterator[Listed]:
-        """Where each slab is found; its name is (first page, order, objects of it in arrays).  O(slabs)."""
-        for name, key in self._cache.listed(self._frames.slabs()):
-            yield Listed(name, key)
+    def counters(self) -> Mapping[str, int]:
+        """Those of all slabs; ``free_bytes``: free slots as the cache counts them, and those in arrays.  O(slabs)."""
+        return {**super().counters(), "free_bytes": self._cache.free_count() * self._layout.usable}
 
     def cost(self) -> Mapping[str, int]:
         """``moved``: objects that the last call moved between arrays, or between arrays and slabs."""
@@ -189,15 +180,15 @@ def _configured(
         tiled=here.colours < 2,  # else the first slot of a slab is where its colour puts it
         container_list=partial(_list_of, here),
         geometry=partial(_misplaced, here),
-        overhead=partial(_overhead, here),
+        overhead=partial(slot_overhead, here),
         metadata_bound=partial(_metadata_bound, here, cpus),
-        waste=partial(_waste, here.usable),
+        waste=partial(slot_waste, here.usable),
         page_order=here.order,
         drained_size=size,
         drained_pages=0,
         drained_after="shrink",
         must_serve=partial(_must_serve, here, cpus),
-        must_refuse=partial(_must_refuse, here),
+        must_refuse=partial(no_slot, here),
         free_then_alloc=True,
         cost_bounds={"moved": partial(_most_moved, here)},
     )
@@ -227,16 +218,6 @@ def _misplaced(here: Layout, block: Block) -> str | None:
     return f"{start} is no slot of a slab of any of {max(1, here.colours)} colours"
 
 
-def _overhead(here: Layout, shadow: Shadow, source: PageSource | None) -> int:
-    """What slabs have left over, their indexes, and what of each slot is not its owner's."""
-    owned = source.held * here.page_size if source is not None else 0
-    return owned - (slots_held(source, here.slots) if source is not None else 0) * here.usable
-
-
-def _waste(usable: int, size: int, align: int) -> int:
-    return usable - size
-
-
 def _metadata_bound(here: Layout, cpus: int, shadow: Shadow, source: PageSource | None) -> int:
     return here.metadata_bound(cpus, source.held if source is not None else 0)
 
@@ -255,10 +236,3 @@ def _must_serve(here: Layout, cpus: int, request: Request, shadow: Shadow, sourc
     if not 0 < request.size <= here.object_size or request.align > here.granule or source is None:
         return False
     return source.fits(here.order) or slots_held(source, here.slots) - len(shadow) > out_of_reach(here, cpus)
-
-
-def _must_refuse(here: Layout, request: Request, shadow: Shadow, source: PageSource | None) -> bool:
-    """Does it make no sense, or is no slot free?  The ledger is that after the request: a new slab is in it."""
-    if not 0 < request.size <= here.object_size or request.align > here.granule or source is None:
-        return True
-    return slots_held(source, here.slots) <= len(shadow)

@@ -21,7 +21,17 @@ Lists of slabs are rings through their heads, so that a slab leaves its list wit
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from heaplaw import AllocationBits, FreeRegion, InvalidFree, PageSource, Refusal, Shadow
+from heaplaw import (
+    AllocationBits,
+    Context,
+    FreeRegion,
+    InvalidFree,
+    Listed,
+    PageSource,
+    Refusal,
+    Request,
+    Shadow,
+)
 
 from .bits import highest_bit, is_power_of_two
 from .parameters import check_numbers
@@ -235,7 +245,67 @@ class ShowsSlabs:
             raise RuntimeError(f"{self.counters()['live_objects']} objects remain")
 
 
+class ShowsOneCache(ShowsSlabs):
+    """What targets with one cache have in common, for subclasses that have ``_cache``."""
+
+    _cache: Any
+
+    def free(self, handle: int, *, ctx: Context | None = None) -> None:
+        """Give an object back.  InvalidFree for an address in no slab."""
+        slab = self._frames.find(handle)
+        self._cache.free(slab, handle, 0 if ctx is None else ctx.cpu)
+
+    def caches(self) -> tuple[Any, ...]:
+        """The one cache."""
+        return (self._cache,)
+
+    def cache_named(self, name: Hashable) -> Any:
+        """The one cache, whatever its name."""
+        return self._cache
+
+    def lists(self) -> Iterator[Listed]:
+        """Where each slab is found, under the name that its cache gives it.  O(slabs)."""
+        for name, key in self._cache.listed(self._frames.slabs()):
+            yield Listed(name, key)
+
+
 # ---- promises of a cache of one size --------------------------------------------------------
+
+
+class SlotLayout(Protocol):
+    """What the geometries of SLAB and SLUB have in common; bytes."""
+
+    @property
+    def object_size(self) -> int: ...
+    @property
+    def usable(self) -> int: ...  # of a slot, by its owner
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def granule(self) -> int: ...
+    def slots(self, order: int) -> int: ...  # of a slab
+
+
+def slot_waste(usable: int, size: int, align: int) -> int:
+    """What a request falls short of a slot, and no byte more.  O(1)."""
+    return usable - size
+
+
+def slot_overhead(here: SlotLayout, shadow: Shadow, source: PageSource | None) -> int:
+    """What slabs have left over, their indexes, and what of each slot is not its owner's.  O(slabs)."""
+    if source is None:
+        return 0
+    return source.held * here.page_size - slots_held(source, here.slots) * here.usable
+
+
+def no_slot(here: SlotLayout, request: Request, shadow: Shadow, source: PageSource | None) -> bool:
+    """Must a request be refused: does it make no sense, or is no slot free?  O(slabs).
+
+    The ledger is that after the request: a new slab is in it.
+    """
+    if not 0 < request.size <= here.object_size or request.align > here.granule or source is None:
+        return True
+    return slots_held(source, here.slots) <= len(shadow)
 
 
 def live_by_page(shadow: Shadow, page_size: int) -> dict[int, int]:

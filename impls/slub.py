@@ -31,21 +31,25 @@ keeps, of at most some dozens of slabs.
 (8, 8)
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import ClassVar, cast
 
-from heaplaw import Block, Context, Contract, Listed, Maintained, PageSource, Refusal, Request, Shadow
+from heaplaw import Block, Context, Contract, Maintained, PageSource, Refusal, Request, Shadow
 
 from .bits import is_power_of_two
 from .parameters import check_numbers
 from .slab_pages import (
     Frames,
+    ShowsOneCache,
     check_pages,
     check_request,
     largest_order,
     live_by_page,
     live_in,
+    no_slot,
+    slot_overhead,
+    slot_waste,
     slots_held,
 )
 from .slab_states import HasStates
@@ -53,7 +57,7 @@ from .slub_cache import SlubCache
 from .slub_order import COSTLY_ORDER, MAX_ORDER, POINTERS, Layout, layout
 
 
-class Slub(HasStates):
+class Slub(ShowsOneCache, HasStates):
     """Objects of ``size`` bytes, aligned to ``align``, in ``pages`` pages.
 
     ``cpus``: they share the cache, and their number sets how many objects a slab should have.
@@ -62,7 +66,7 @@ class Slub(HasStates):
     keep no partial slabs.
     """
 
-    _make_cache = SlubCache
+    _make_cache: ClassVar[type[SlubCache]] = SlubCache
 
     def __init__(
         self,
@@ -83,7 +87,6 @@ class Slub(HasStates):
         self._frames = Frames(self.source)
         self._cache = self._make_cache(self._frames, self._layout, cpus)
         self._granule, self._most = self.contract.granule, size
-        self._cpus = cpus
 
     # ---- the operations ----------------------------------------------------------------
 
@@ -101,11 +104,6 @@ class Slub(HasStates):
                 return refusal
         return cache.alloc(ctx.cpu if ctx is not None else 0)
 
-    def free(self, handle: int, *, ctx: Context | None = None) -> None:
-        """Give an object back.  InvalidFree for an address in no slab."""
-        slab = self._frames.find(handle)
-        self._cache.free(slab, handle, ctx.cpu if ctx is not None else 0)
-
     def maintain(self, kind: str) -> Maintained:
         """``shrink``: give all empty slabs back, put the fullest of the others first.  O(slabs)."""
         if kind != "shrink":
@@ -113,22 +111,6 @@ class Slub(HasStates):
         return Maintained(pages_freed=self._cache.shrink())
 
     # ---- observations ------------------------------------------------------------------
-
-    def caches(self) -> tuple[Any, ...]:
-        """The one cache."""
-        return (self._cache,)
-
-    def cache_named(self, name: Hashable) -> SlubCache:
-        """The one cache, whatever its name."""
-        return self._cache
-
-    def lists(self) -> Iterator[Listed]:
-        """Where each slab is found; its name is (first page, order, whether it is marked frozen).  O(slabs).
-
-        Lists are "frozen" (at a CPU), "partial" and "full", which in truth is no list at all.
-        """
-        for name, key in self._cache.listed(self._frames.slabs()):
-            yield Listed(name, key)
 
     def cost(self) -> Mapping[str, int]:
         """``taken_over``: slabs that the last allocation took from the partial list."""
@@ -181,15 +163,15 @@ def _configured(
         tiled=(page_size << here.min_order) % here.size == rest,  # else the end of a slab depends on its order
         container_list=partial(_list_of, here),
         geometry=partial(_misplaced, here),
-        overhead=partial(_overhead, here),
+        overhead=partial(slot_overhead, here),
         metadata_bound=partial(_metadata_bound, here, cpus),
-        waste=partial(_waste, here.usable),
+        waste=partial(slot_waste, here.usable),
         page_order=here.order,
         drained_size=size,
         drained_pages=0,
         drained_after="shrink",
         must_serve=partial(_must_serve, here, cpus),
-        must_refuse=partial(_must_refuse, here),
+        must_refuse=partial(no_slot, here),
         free_then_alloc=cpus == 1,
         cost_bounds={"taken_over": partial(_most_taken_over, here)},
     )
@@ -219,16 +201,6 @@ def _misplaced(here: Layout, block: Block) -> str | None:
     return f"{start} is no multiple of {here.size} from where a slab may begin"
 
 
-def _overhead(here: Layout, shadow: Shadow, source: PageSource | None) -> int:
-    """What slabs have left over, and what of each slot is not its owner's."""
-    owned = source.held * here.page_size if source is not None else 0
-    return owned - (slots_held(source, here.slots) if source is not None else 0) * here.usable
-
-
-def _waste(usable: int, size: int, align: int) -> int:
-    return usable - size
-
-
 def _metadata_bound(here: Layout, cpus: int, shadow: Shadow, source: PageSource | None) -> int:
     return here.metadata_bound(cpus, 0)
 
@@ -246,10 +218,3 @@ def _must_serve(here: Layout, cpus: int, request: Request, shadow: Shadow, sourc
     if not 0 < request.size <= here.object_size or request.align > here.granule or source is None:
         return False
     return source.fits(here.min_order) or (cpus == 1 and slots_held(source, here.slots) > len(shadow))
-
-
-def _must_refuse(here: Layout, request: Request, shadow: Shadow, source: PageSource | None) -> bool:
-    """Does it make no sense, or is no slot free?  The ledger is that after the request: a new slab is in it."""
-    if not 0 < request.size <= here.object_size or request.align > here.granule or source is None:
-        return True
-    return slots_held(source, here.slots) <= len(shadow)

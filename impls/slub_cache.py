@@ -351,14 +351,16 @@ class SlubCache:
         """The partial list and what each CPU has, slabs by their pages; None if there is nothing.  O(slabs)."""
         pages = [slab.page for slab in members(self.partial, self._frames.source.total)]
         cpus = [(c.freelist, c.slab and c.slab.page, tuple(slab.page for slab in self.kept(c))) for c in self.cpus]
-        return (tuple(pages), tuple(cpus)) if pages or any(cpu != _IDLE for cpu in cpus) else None
+        if not pages and not self.nr_partial and all(cpu == _IDLE for cpu in cpus):
+            return None
+        return tuple(pages), self.nr_partial, tuple(cpus)
 
     def set_state(self, state: tuple[Any, ...], by_page: Mapping[int, SlabRun]) -> None:
         """Return to a state, over slabs that are there again.  O(slabs)."""
         self.forget()
-        pages, cpus = state
+        pages, self.nr_partial, cpus = state
         for page in pages:
-            self._add_partial(by_page[page], last=True)
+            link_last(self.partial, by_page[page])
         for c, (freelist, own, kept) in zip(self.cpus, cpus, strict=True):
             c.freelist, c.slab = freelist, None if own is None else by_page[own]
             for page in reversed(kept):

@@ -37,7 +37,7 @@ whose answer could not be told from a refusal).
 [(0, 8, 1008, (2, 31))]
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import lru_cache, partial
 from itertools import compress
 
@@ -49,7 +49,7 @@ from heaplaw.shadow import Shadow
 from .bits import align_up, highest_bit, is_power_of_two
 from .promises import always, at_most
 from .tlsf_lists import SegregatedLists
-from .tlsf_mapping import Geometry, geometry, insert
+from .tlsf_mapping import TOPS, Geometry, geometry, insert
 
 _FREE, _PREV_FREE = 1, 2  # flags in a size word: this block is free, the block before is free
 _FLAGS = 3
@@ -61,25 +61,24 @@ _REVISIONS = ("", "conte-3.1")
 class Tlsf(SegregatedLists):
     """One pool over one arena.  ``arena`` in bytes, ``word`` 32 or 64 bits, ``sl`` log2 of second-level lists.
 
+    ``top``: log2 of the size that blocks stay below; 0 is Conte's, 32 or 30 by the word.  The copies in
+    LVGL and ESP-IDF lower it to what the pool needs, for fewer lists.
+
     Handles are offsets of payloads in bytes.  Inside, a block is the number of its first payload word.
     """
 
-    def __init__(self, arena: int = 4096, word: int = 64, sl: int = 5, rev: str = "") -> None:
-        self.contract, g = _contract(arena, word, sl, rev)
+    def __init__(self, arena: int = 4096, word: int = 64, sl: int = 5, top: int = 0, rev: str = "") -> None:
+        self.contract, g = _contract(arena, word, sl, top, rev)
         self._make_lists(g)
         self._published = bool(rev)
-        self._adjust = g.request_published if rev else g.request
+        self._adjust = self._payload_rule(g)
         self._arena = arena
         self._word, self._bits, self._header = g.word, highest_bit(g.word), g.header
         self._bytes = memoryview(bytearray(arena))
         self._words = self._bytes.cast("Q" if word == 64 else "I")
         self._alignments: dict[int, int] = {}  # offset -> alignment, where more than a word was asked for
         self._found = self._probed = self._scanned = 0
-        pool = arena - 2 * g.word
-        self._words[0] = 0  # the block before counts as used; its back link would lie before the arena
-        self._words[1 + pool // g.word] = 0  # the sentinel: size 0, and never free
-        self._mark_free(1, pool)
-        self._insert(1, pool)
+        self._make_pool(arena - 2 * g.word)
 
     # ---- interface -------------------------------------------------------------------
 
@@ -247,6 +246,17 @@ class Tlsf(SegregatedLists):
         return tuple(blocks), tuple(listed), self._rows, tuple(self._row_bits), alignments
 
     # ---- blocks ----------------------------------------------------------------------
+
+    def _payload_rule(self, g: Geometry) -> Callable[[int], int]:
+        """What turns the size of a request into that of a payload; 0 when it is out of range."""
+        return g.request_published if self._published else g.request
+
+    def _make_pool(self, pool: int) -> None:
+        """One free block of ``pool`` bytes, and the sentinel behind it."""
+        self._words[0] = 0  # the block before counts as used; its back link would lie before the arena
+        self._words[1 + pool // self._word] = 0  # the sentinel: size 0, and never free
+        self._mark_free(1, pool)
+        self._insert(1, pool)
 
     def _alloc_aligned(self, adjusted: int, align: int) -> int | None:
         """Search for room to shift the payload, and free the gap in front if a block can live there.
@@ -425,14 +435,16 @@ class State:
 
 
 @lru_cache(maxsize=256)
-def _contract(arena: int, word: int, sl: int, rev: str) -> tuple[Contract, Geometry]:
+def _contract(arena: int, word: int, sl: int, top: int, rev: str) -> tuple[Contract, Geometry]:
     if word not in (32, 64):
         raise ValueError(f"word is 32 or 64 bits, not {word}")
     if not 1 <= sl <= 5:
         raise ValueError(f"sl is 1 to 5, not {sl}")
     if rev not in _REVISIONS:
         raise ValueError(f"no revision {rev!r} of tlsf")
-    g = geometry(word, sl)
+    if top and not sl + highest_bit(word // 8) <= top <= TOPS[word]:
+        raise ValueError(f"top is {sl + highest_bit(word // 8)} to {TOPS[word]}, or 0 for that, not {top}")
+    g = geometry(word, sl, top)
     least = 2 * g.word + g.least
     if arena % g.word or not least <= arena < g.most:
         raise ValueError(f"arena must be a multiple of {g.word}, from {least} to {g.most}, not {arena}")

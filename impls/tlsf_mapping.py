@@ -114,12 +114,15 @@ class Geometry(NamedTuple):
         return align_up(payload + align + self.header, align)
 
 
+TOPS = {32: 30, 64: 32}  # bits of a word -> log2 of the size that Conte's blocks stay below
+
+
 @lru_cache(maxsize=64)
-def geometry(bits: int, sl: int = 5) -> Geometry:
-    """Conte's constants for words of 32 or 64 bits."""
+def geometry(bits: int, sl: int = 5, top: int = 0) -> Geometry:
+    """Conte's constants for words of 32 or 64 bits.  ``top``: log2 of the size that blocks stay below; 0: his."""
     word = bits // 8
     shift = sl + highest_bit(word)
-    top = 32 if bits == 64 else 30
+    top = top or TOPS[bits]
     return Geometry(word, sl, shift, top - shift + 1, 1 << shift, 3 * word, 4 * word, 1 << top, (1 << bits) - 1)
 
 

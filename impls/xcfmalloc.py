@@ -59,6 +59,8 @@ class Xcfmalloc:
     ``word``: bytes of a pointer, 8 or 4.  ``debug``: with sentinels in the headers, 1 or 0.
     """
 
+    _make_blocks = Blocks
+
     def __init__(
         self,
         pages: int = 256,
@@ -75,7 +77,7 @@ class Xcfmalloc:
             raise ValueError(f"xcfmalloc has no revision {rev!r}, only {', '.join(REVISIONS)}")
         self._layout, self.contract = configured(pages, page_size, shift, reserve, blocks, descs, word, debug)
         self.source = PageSource(pages, page_size=page_size)
-        self._blocks = Blocks(self.source, self._layout, reserve, descs)
+        self._blocks = self._make_blocks(self.source, self._layout, reserve, descs)
         self._header, self._max_blocks = self._layout.header, blocks
         self._inverted = rev == "2011-09-v1"
         self._probed = self._found = self._splits = self._moved = 0
@@ -298,7 +300,7 @@ class Xcfmalloc:
         old = self._blocks
         for page in old.page_numbers():
             self.source.give(page, 0)
-        self._blocks = blocks = Blocks(self.source, self._layout, old.most_reserve, old.most_descs)
+        self._blocks = blocks = self._make_blocks(self.source, self._layout, old.most_reserve, old.most_descs)
         blocks.descs = descs = [Descriptor(number) for number in range(numbers)]
         blocks.vacant = list(vacant)
         blocks.page_count, blocks.desc_count = len(pages), numbers - len(vacant)

@@ -60,7 +60,7 @@ Pages other than 4096 bytes scale as in the source, with class steps never below
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from heaplaw import Context, FreeRegion, InvalidFree, Listed, Maintained, PageSource, Refusal
 
@@ -97,15 +97,21 @@ class Zsmalloc:
     as before 3.19.  ``cpus``: that may map objects; 0: there is no mapping.
     """
 
+    _handles: ClassVar[str] = "indirect"
     _PoolClass = PoolClass
     _quarters = SPARSE_QUARTERS  # how full an almost empty zspage may be
+    _fullness = staticmethod(fullness_group)
+    _bits_of_index = staticmethod(index_bits)
+    _link_bits = TAG_BITS  # how far the link in a free slot is shifted
 
     def __new__(cls, *args: Any, handles: str = "indirect", **kwargs: Any) -> "Zsmalloc":
-        """The kind of pool that the handles call for."""
+        """The kind of pool that the handles call for.  ValueError for a subclass of the other kind."""
         if cls is Zsmalloc and handles == "direct":
             from .zsmalloc_direct import DirectZsmalloc  # a kind of this class, which must exist first
 
             return object.__new__(DirectZsmalloc)
+        if handles != cls._handles and handles in ("indirect", "direct"):
+            raise ValueError(f"this pool's handles are {cls._handles}, not {handles}")
         return object.__new__(cls)
 
     def __init__(
@@ -127,7 +133,7 @@ class Zsmalloc:
         self._word = handle_size
         self._page_words = page_size // handle_size
         self._header = self._table.header
-        self._index_bits = index_bits(self._shift, handle_size)
+        self._index_bits = self._bits_of_index(self._shift, handle_size)
         self._words = memoryview(self.source.memory).cast("Q" if handle_size == 8 else "I")
         self._link_mask = (1 << 8 * handle_size) - 1
         self._end = self._link_mask >> TAG_BITS  # the index that ends a chain of free slots
@@ -256,7 +262,7 @@ class Zsmalloc:
 
     def _fix_fullness_group(self, owner: PoolClass, zspage: Zspage) -> int:
         """Put a zspage on the list that its objects call for; answers the group."""
-        group = fullness_group(zspage.inuse, zspage.kind.objects, self._quarters)
+        group = self._fullness(zspage.inuse, zspage.kind.objects, self._quarters)
         if group != zspage.group:
             owner.remove(zspage)
             owner.insert(zspage, group)
@@ -301,7 +307,7 @@ class Zsmalloc:
         kind, index = zspage.kind, zspage.freeobj
         page = zspage.pages[kind.page_of[index]]
         word = page * self._page_words + kind.word_of[index]
-        zspage.freeobj = self._words[word] >> TAG_BITS
+        zspage.freeobj = self._words[word] >> self._link_bits
         if kind.huge:
             self._huge_handle[page] = handle | _TAG
         else:
@@ -316,7 +322,7 @@ class Zsmalloc:
             self._huge_handle[page] = 0  # the page goes back at once: no link is needed
         else:
             word = page * self._page_words + kind.word_of[index]
-            self._words[word] = zspage.freeobj << TAG_BITS & self._link_mask
+            self._words[word] = zspage.freeobj << self._link_bits & self._link_mask
         zspage.freeobj = index
         zspage.inuse -= 1
 
@@ -330,13 +336,19 @@ class Zsmalloc:
             if sparse is None:
                 break
             self._evacuate(owner, sparse)
-            group = fullness_group(sparse.inuse, objects, self._quarters)
-            if group != EMPTY:
-                owner.insert(sparse, group)
+            if self._putback(owner, sparse) != EMPTY:
                 break
-            self._release(sparse)
             freed += owner.kind.pages
         return freed
+
+    def _putback(self, owner: PoolClass, sparse: Zspage) -> int:
+        """Put an isolated zspage where its objects call for, or give its pages back; answers the group."""
+        group = self._fullness(sparse.inuse, owner.kind.objects, self._quarters)
+        if group == EMPTY:
+            self._release(sparse)
+        else:
+            owner.insert(sparse, group)
+        return group
 
     def _isolate_source(self, owner: PoolClass) -> Zspage | None:
         """The first almost empty zspage, else the first almost full one, that has no mapped object."""
@@ -363,7 +375,7 @@ class Zsmalloc:
             if roomy is None:
                 return
             index = self._migrate(sparse, roomy, index)
-            owner.insert(roomy, fullness_group(roomy.inuse, objects, self._quarters))
+            owner.insert(roomy, self._fullness(roomy.inuse, objects, self._quarters))
             if index == objects:
                 return
         raise RuntimeError(f"zspage {sparse.pages} cannot be emptied into zspages that have room")
@@ -521,7 +533,7 @@ class Zsmalloc:
                 raise RuntimeError(f"zspage {zspage.pages} links to slot {index} of {kind.objects}")
             yield index
             page = zspage.pages[kind.page_of[index]]
-            index = self._words[page * self._page_words + kind.word_of[index]] >> TAG_BITS
+            index = self._words[page * self._page_words + kind.word_of[index]] >> self._link_bits
         raise RuntimeError(f"free slots of zspage {zspage.pages} do not end")
 
     def lists(self) -> Iterator[Listed]:
@@ -581,7 +593,9 @@ class Zsmalloc:
             (z.kind.index, group, z.pages, z.freeobj, z.inuse, self._image(z)) for z, group in self._members()
         )
         handles = tuple((page, handle) for page, handle in enumerate(self._huge_handle) if handle)
-        return tuple(self._cells), tuple(self._free_cells), handles, listed, self._areas.snapshot()
+        counts = tuple((owner.kind.index, owner.allocated, owner.used) for owner in self._owners() if owner.allocated)
+        cells = tuple(self._cells), tuple(self._free_cells)
+        return *cells, handles, listed, self._areas.snapshot(), counts, self._pages_held
 
     def _image(self, zspage: Zspage) -> tuple[bytes, ...]:
         """Each slot's bytes: whole if live, its first word if free."""
@@ -599,10 +613,13 @@ class Zsmalloc:
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Return to a state of ``snapshot``; the page source's armed failures stay.  O(bytes live)."""
-        self.destroy()
-        cells, free_cells, handles, listed, areas = state
+        for page, order in list(self.source.runs.items()):
+            self.source.give(page, order)
+        cells, free_cells, handles, listed, areas, counts, self._pages_held = state
         self._cells, self._free_cells = list(cells), list(free_cells)
         self._classes = [None] * len(self._classes)
+        self._zspage_of = [None] * len(self._zspage_of)
+        self._huge_handle = [0] * len(self._huge_handle)
         for index, group, pages, freeobj, inuse, image in reversed(listed):
             owner = self._classes[index] or self._open(index)
             zspage = Zspage(owner, pages)
@@ -611,10 +628,10 @@ class Zsmalloc:
                 self._zspage_of[page] = zspage
             zspage.freeobj, zspage.inuse = freeobj, inuse
             owner.push(zspage, group)
-            owner.allocated += owner.kind.objects
-            owner.used += inuse
-            self._pages_held += owner.kind.pages
             self._fill(zspage, image)
+        for index, allocated, used in counts:
+            owner = self._classes[index] or self._open(index)
+            owner.allocated, owner.used = allocated, used
         for page, handle in handles:
             self._huge_handle[page] = handle
         self._areas.restore(areas)

@@ -29,7 +29,6 @@ True
 
 from array import array
 from collections.abc import Iterator
-from typing import Any
 
 from heaplaw import InvalidFree, Maintained
 
@@ -43,19 +42,18 @@ from .zsmalloc_classes import (
 )
 from .zsmalloc_zspages import TwoListPoolClass, Zspage
 
-_POISON_INUSE = 0x5A
+_POISON_INUSE = {word: int.from_bytes(b"\x5a" * word, "little") for word in (4, 8)}
 
 
 class DirectZsmalloc(Zsmalloc):
     """A pool whose handles are places; made by ``Zsmalloc(handles="direct")``."""
 
+    _handles = "direct"
     _PoolClass = TwoListPoolClass
     _quarters = DIRECT_SPARSE_QUARTERS
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._index_bits = direct_index_bits(self._shift, self._word)
-        self._poison = int.from_bytes(bytes([_POISON_INUSE]) * self._word, "little")
+    _bits_of_index = staticmethod(direct_index_bits)
+    _encode = staticmethod(location_to_handle)
+    _decode = staticmethod(handle_to_location)
 
     def maintain(self, kind: str) -> Maintained:
         """Raises ValueError: objects whose handles are places cannot move."""
@@ -71,13 +69,13 @@ class DirectZsmalloc(Zsmalloc):
             slots = kind.on_page(number)
             if not slots:
                 continue
-            first = location_to_handle(page, 0, bits)
+            first = self._encode(page, 0, bits)
             links = array(code, range(first + 1, first + 1 + len(slots)))
             last = slots[-1] + 1 == kind.objects
-            links[-1] = 0 if last else location_to_handle(zspage.pages[number + 1], 0, bits)
+            links[-1] = 0 if last else self._encode(zspage.pages[number + 1], 0, bits)
             start = page * self._page_words + kind.word_of[slots[0]]
             words[start : start + len(slots) * step : step] = memoryview(links)
-        zspage.freeobj = location_to_handle(zspage.pages[0], 0, bits)
+        zspage.freeobj = self._encode(zspage.pages[0], 0, bits)
 
     def _members(self) -> Iterator[tuple[Zspage, int]]:
         """Every zspage and its group: those on lists, then the full ones by page."""
@@ -91,10 +89,10 @@ class DirectZsmalloc(Zsmalloc):
     def _place(self, zspage: Zspage) -> int:
         """Take the first free slot, whose handle the zspage has."""
         handle = zspage.freeobj
-        page, index = handle_to_location(handle, self._index_bits)
+        page, index = self._decode(handle, self._index_bits)
         word = self._first_word(zspage, page, self._slot(zspage, page, index))
         zspage.freeobj = self._words[word]
-        self._words[word] = self._poison
+        self._words[word] = _POISON_INUSE[self._word]
         zspage.inuse += 1
         return handle
 
@@ -102,7 +100,7 @@ class DirectZsmalloc(Zsmalloc):
         """Put a slot in front of the free ones."""
         self._words[self._first_word(zspage, page, index)] = zspage.freeobj
         number = zspage.pages.index(page)
-        zspage.freeobj = location_to_handle(page, index - zspage.kind.first_on[number], self._index_bits)
+        zspage.freeobj = self._encode(page, index - zspage.kind.first_on[number], self._index_bits)
         zspage.inuse -= 1
 
     def _find_object(self, handle: int) -> tuple[Zspage, int, int]:
@@ -110,7 +108,7 @@ class DirectZsmalloc(Zsmalloc):
 
         Raises InvalidFree where the pool has no such page or the page no such slot.
         """
-        page, index = handle_to_location(handle, self._index_bits)
+        page, index = self._decode(handle, self._index_bits)
         zspage = self._zspage_of[page] if 0 <= page < len(self._zspage_of) else None
         if zspage is None:
             raise InvalidFree(f"handle {handle} names page {page}, which is not in use")
@@ -138,7 +136,7 @@ class DirectZsmalloc(Zsmalloc):
         for _ in range(zspage.kind.objects + 1):
             if handle == 0:
                 return
-            page, index = handle_to_location(handle, self._index_bits)
+            page, index = self._decode(handle, self._index_bits)
             slots = zspage.kind.on_page(zspage.pages.index(page)) if page in zspage.pages else ()
             if not 0 <= index < len(slots):
                 raise RuntimeError(f"zspage {zspage.pages} links to object {index} of page {page}, which it has not")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from heaplaw.checker import Checker
-from heaplaw.codec import FIRST_BYTE, Codec
+from heaplaw.codec import FIRST_BYTE, KINDS, Codec
 from heaplaw.operations import Kind
 
 _ALLOC, _FREE = FIRST_BYTE[Kind.ALLOC], FIRST_BYTE[Kind.FREE]
@@ -20,6 +20,7 @@ _RARE = (
     Kind.BAD_FREE, Kind.BAD_ALLOC, Kind.FAIL_PAGES, Kind.DRAIN,
 )  # fmt: skip
 _WEIGHTS = (6, 2, 2, 1, 1, 3, 1, 3, 1, 1, 2, 1)
+_CIRCUMSTANCE = 24  # bits of a request's code before those of its group and caller
 SHORTEST, LONGEST = 150, 500  # operations of a run
 
 
@@ -36,6 +37,7 @@ class Swarm:
         self._places = rng.choice(([0], [0], [0] * 9 + list(range(16)), list(range(16)), list(range(8, 16))))
         if codec.contract.contextual and rng.random() < 0.5:
             self._places = [place | extra << 4 for place in self._places for extra in (0, 0, rng.randrange(256))]
+        self._home = rng.randrange(256) << _CIRCUMSTANCE if codec.contract.contextual and rng.random() < 0.5 else 0
         self._selectors = self._pick_sizes()
 
     def _pick_sizes(self) -> list[int]:
@@ -57,6 +59,11 @@ class Swarm:
         """A request of this run's sizes."""
         rng = self.rng
         return _ALLOC | rng.choice(self._places) << 20 | rng.choice(self._selectors) << 8
+
+    def at_home(self, code: int) -> int:
+        """The code, of a plain request in this run's own circumstance: one group, one kind of caller."""
+        plain = self._home and KINDS[code & 255] == Kind.ALLOC and not code >> _CIRCUMSTANCE
+        return code | self._home if plain else code
 
     def any(self) -> int:
         """Any operation of this run."""
@@ -152,8 +159,43 @@ def maintain_twice(swarm: Swarm, c: Checker) -> Iterator[int]:
         yield code
 
 
+def hand_over(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Ask on one CPU, free all of it on another, and ask again on the first."""
+    if c.contract.cpus < 2 or not c.can(Kind.ON_CPU):
+        return
+    here, there = swarm.rng.sample(range(c.contract.cpus), 2)
+    yield FIRST_BYTE[Kind.ON_CPU] | here << 8
+    code, born, refusals = swarm.alloc(), c.births, c.refusals
+    for _ in range(swarm.rng.randrange(2, 60)):
+        yield code
+        if c.refusals != refusals:
+            break
+    yield FIRST_BYTE[Kind.ON_CPU] | there << 8
+    size = 0
+    for name in [name for name in c.shadow.names if name >= born]:
+        size += c.shadow.live[name].size
+        yield _FREE | c.shadow.names.index(name) << 8
+    yield FIRST_BYTE[Kind.ON_CPU] | here << 8
+    yield exactly(swarm.codec, min(size, c.contract.largest or size))
+
+
+def regrow(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Resize to about the bytes that an object has already."""
+    rng = swarm.rng
+    if not c.can(Kind.REALLOC):
+        return
+    for _ in range(rng.randrange(1, 12)):
+        if not len(c.shadow):
+            return
+        index = rng.randrange(min(len(c.shadow), 4096))
+        block = c.shadow.live[c.shadow.names[index]]
+        little = rng.choice((0, 1, c.contract.granule, block.align)) * rng.choice((-1, 1))
+        size = max(1, rng.choice((block.size, block.length)) + little)
+        yield FIRST_BYTE[Kind.REALLOC] | index << 20 | swarm.codec.selector(size) << 8
+
+
 PHASES: tuple[Callable[[Swarm, Checker], Iterator[int]], ...] = (
-    mix, mix, mix, fill, free_one, free_one, drain, checkerboard, island, maintain_twice,
+    mix, mix, mix, fill, free_one, free_one, drain, checkerboard, island, maintain_twice, hand_over, regrow,
 )  # fmt: skip
 
 
@@ -162,7 +204,7 @@ def program(swarm: Swarm, c: Checker) -> Iterator[int]:
     left = swarm.rng.randrange(SHORTEST, LONGEST)
     while left > 0:
         for code in swarm.rng.choice(PHASES)(swarm, c):
-            yield code
+            yield swarm.at_home(code)
             left -= 1
             if left <= 0:
                 break

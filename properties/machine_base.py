@@ -6,6 +6,7 @@
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,10 +28,11 @@ from heaplaw.trace import Trace, render
 from heaplaw.twins import compare_twins
 
 from .minimize import smallest
+from .reached import Watch
 from .state import abstract
 from .strip import strips
 from .watchdog import watchdog
-from .workhorse import figures, in_words, insist
+from .workhorse import figures, in_words
 
 if TYPE_CHECKING:
     from .machine_rules import Words
@@ -58,11 +60,17 @@ class AllocatorMachine(RuleBasedStateMachine):
     density: ClassVar[int] = 16  # the heap is walked as often as this many parts of it are one step's worth
     twins: ClassVar[bool] = True  # make every run a second time; no, where rules of yours call the target themselves
     traces: ClassVar[Path | None] = TRACES  # None: failing examples are not saved
+    reached: ClassVar[Counter[str]] = Counter()  # named abstract states, of all examples so far; each machine its own
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.reached = Counter()
 
     def __init__(self) -> None:
         super().__init__()
         self.target = type(self).build()
         self.checker = Checker(self.target, mute=self.mute, audit_every=_NEVER, audit_from=_NEVER)
+        self.watch = Watch(self.checker, pace=0)
         self.codec = Codec(self.checker.contract)
         self.operations: list[Operation] = []
         self.violation: Violation | None = None
@@ -75,10 +83,20 @@ class AllocatorMachine(RuleBasedStateMachine):
         """One operation, judged by the laws that look at what it touched.  Raises Broken."""
         operation = Operation(kind, name, size, align, mode)
         self.operations.append(operation)
-        self._judge(lambda: self.checker.step(operation))
+        self._judge(lambda: self.watch.step(operation))
         if currently_in_test_context():
             event(in_words(abstract(self.checker)))
+        self._tell()
         self._forget_the_dead()
+
+    def _tell(self) -> None:
+        """Enter the named states that were reached just now, and show them in Hypothesis's statistics."""
+        seen = self.watch.counts
+        if seen:
+            type(self).reached.update(seen)
+            for word in seen if currently_in_test_context() else ():
+                event(word)
+            seen.clear()
 
     def requested(self, size: int, align: int = 1, mode: int = 0) -> int | None:
         """Ask for memory; the new object's name, or None when it was refused."""
@@ -103,7 +121,6 @@ class AllocatorMachine(RuleBasedStateMachine):
         """Do what may break a law, under the watchdog; keep the trace of a violation."""
         try:
             with watchdog(_STEP_SECONDS):
-                insist()
                 act()
         except Broken as broken:
             hangs = self.checker.problem == "a hang"
@@ -129,8 +146,14 @@ class AllocatorMachine(RuleBasedStateMachine):
         """An audit walks the whole heap and asks every law that applies; after every step while the heap is small."""
         if self.checker.index >= self._audit_at and self._standing():
             self._judge(self.checker.finish)
+            self._look_at_hints()
             if self._standing():
                 self._audit_at = self.checker.index + max(1, self.checker.view.walked() // self.density)
+
+    def _look_at_hints(self) -> None:
+        """After an audit: named states that hints show."""
+        self.watch.audited()
+        self._tell()
 
     def teardown(self) -> None:
         """When all is freed everything is back, and a second run goes as the first.
@@ -143,6 +166,7 @@ class AllocatorMachine(RuleBasedStateMachine):
             for label, value in figures(self.checker).items():
                 target(value, label=label)
         self._judge(self.checker.finish)
+        self._look_at_hints()
         self.do(Kind.DRAIN)
         self._judge(self.checker.finish)
         self.do(Kind.DESTROY)

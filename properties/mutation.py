@@ -31,8 +31,7 @@ from heaplaw.checker import Hang
 from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse, variants
 
 from .mutants import Mutant, mutants, mutated
-from .plain import Run
-from .plain import _first_sizes as first_sizes
+from .plain import Run, first_sizes
 from .watchdog import watchdog
 
 _PACKAGE = "heaplaw.impls."

@@ -7,6 +7,7 @@
 ('still fails', 'no longer fails')
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from heaplaw.impls.registry import factory
@@ -37,19 +38,22 @@ class Again(NamedTuple):
         return Trace(self.found.trace.operations, {"target": self.target, "law": self.found.law})
 
 
-def again(trace: Trace, target: str, *, same_operation: bool = False) -> Again:
-    """Run a counterexample on a target and minimise what it breaks.  Raises TargetError."""
+def again(
+    trace: Trace, target: str, *, same_operation: bool = False, progress: Callable[[int], None] = lambda length: None
+) -> Again:
+    """Run a counterexample on a target and minimise what it breaks; ``progress``: see ``smallest``.
+
+    The law that the trace names is asked first, alone: others may be in its way.  Raises TargetError.
+    """
     build, law, operations = factory(target), trace.header.get("law", ""), trace.operations
     twins = TWINS if law in TWIN_LAWS else 0
-    found = first_break(build, operations, (), twins=twins)
-    mute: tuple[str, ...] = ()
-    if law and (found is None or found.law != law):  # another law may be in the way
-        others = tuple(name for name in LAWS if name != law)
-        alone = first_break(build, operations, others, twins=twins)
-        if alone is not None and alone.law == law:
-            found, mute = alone, others
+    found = None
+    if law:
+        found = first_break(build, operations, tuple(other for other in LAWS if other != law), twins=twins)
+    if found is None:
+        found = first_break(build, operations, (), twins=TWINS)
     if found is None:
         return Again(target, law, NO_LONGER, None, len(operations))
-    outcome = STILL if not law or found.law == law else ANOTHER
-    best = smallest(build, found, mute, same_operation=same_operation)
+    outcome = STILL if law in ("", found.law) else ANOTHER
+    best = smallest(build, found, same_operation=same_operation, progress=progress)
     return Again(target, law, outcome, best, len(operations))

@@ -5,35 +5,32 @@ fed.  A shard is stateless: (target name, operations, seed) decide everything it
 does, so shards run in any process and in any order.
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import cycle
 from random import Random
 from typing import Any
 
-from heaplaw.checker import Checker, Hang, Unusable, lacking
+from heaplaw.checker import Checker, Hang, Unusable
 from heaplaw.codec import Codec
 from heaplaw.contract import Contract
-from heaplaw.impls.registry import factory, variants
-from heaplaw.lawbook import LAWS, Broken
+from heaplaw.lawbook import Broken
 from heaplaw.operations import Kind, Operation
-from heaplaw.runs import Violation, pinpoint, violation
-from heaplaw.twins import TWIN_LAWS, compare_twins
+from heaplaw.runs import Violation, violation
+from heaplaw.twins import compare_twins
 
 from .events import Swarm, program
-from .minimize import smallest
-from .smaller_arena import in_smaller_arena
+from .reached import Watch
 from .state import abstract
-from .verdict import Finding, Tally
+from .tallying import Tallying
+from .verdict import Tally
 from .watchdog import watchdog
 
 NAME = "plain"
 _SEQUENCE_SECONDS = 3.0  # CPU time after which a run counts as hanging
-_PINPOINT_SECONDS = 0.02  # more for each operation when each is audited
 _SAMPLE_STATES = 4  # every fourth operation's abstract state is counted
 _DENSE, _DENSE_SHARE = 8, 0.2  # some runs audit eight times as often: what is wrong may not stay wrong
 _TWIN_EVERY = 16  # every sixteenth run is made a second time, for `deterministic`
-_MOST_HANGS = 2  # a target that hangs more often is left alone; each costs its whole time limit
 
 
 def check(
@@ -42,50 +39,30 @@ def check(
     seed: int,
     *,
     only: Iterable[str] = (),
+    most: int | None = None,
     deadline: float = float("inf"),
     progress: Callable[[int], None] = lambda done: None,
 ) -> Tally:
     """Run about ``operations`` checked operations on a target; deterministic but for the deadline.
 
-    ``only`` limits the laws.  ``deadline`` is a ``time.monotonic`` value.
+    ``only`` limits the laws, ``most`` the findings.  ``deadline`` is a ``time.monotonic`` value.
     """
-    tally = Tally(name, NAME, planned=operations)
-    mute = {law for law in LAWS if only and law not in only}
-    tally.lacking.update(dict.fromkeys(mute, "not asked for"))
-    started = time.monotonic()
-    rng = Random(f"{NAME} {name} {seed}")
-    builders = {variant: factory(variant) for variant in variants(name)}
-    first_sizes = {}
-    for variant, build in builders.items():
-        checker = Checker(build())
-        first_sizes[variant] = _first_sizes(checker.contract, rng)
-        for law, why in lacking(checker.shows, checker.contract).items():
-            tally.lacking.setdefault(law, why)
-    configurations = cycle(builders.items())
-    hangs = 0
-    while tally.operations < operations and time.monotonic() < deadline and hangs < _MOST_HANGS:
+    work = Tallying(name, NAME, operations, seed, only, most)
+    rng = work.rng
+    sizes = {variant: first_sizes(build().contract, rng) for variant, build in work.builders.items()}
+    configurations = cycle(work.builders.items())
+    while work.wanted(deadline):
         variant, build = next(configurations)
-        run = Run(build, Random(rng.getrandbits(64)), mute, first_sizes[variant])
+        run = Run(build, Random(rng.getrandbits(64)), work.mute, sizes[variant])
         found = run.go()
-        hangs += run.checker.problem == "a hang"
-        tally.operations += run.checker.index + 1
-        tally.runs += 1
-        tally.refusals += run.checker.refusals
-        tally.skipped += run.checker.skipped
-        tally.evidence.update(run.checker.evidence())
-        tally.novelty.seen.update(run.states)
+        work.enter(run)
         if found is not None:
-            if found.law not in TWIN_LAWS:
-                found = pinpoint_bounded(build, found, mute)
-            found = smallest(build, found, tuple(mute))
-            tally.findings.append(Finding(*in_smaller_arena(variant, found, tuple(mute))))
-            mute.add(found.law)
-        progress(tally.operations)
-    tally.seconds = time.monotonic() - started
-    return tally
+            work.convict(variant, found, deadline)
+        progress(work.tally.operations)
+    return work.done()
 
 
-def _first_sizes(contract: Contract, rng: Random) -> Iterator[int]:
+def first_sizes(contract: Contract, rng: Random) -> Iterator[int]:
     """What to ask of fresh heaps, run after run: the limits, then sizes of the palette in random order."""
     sizes = list(Codec(contract).sizes)
     yield from (contract.largest, contract.min_size, contract.largest + 1)
@@ -93,27 +70,22 @@ def _first_sizes(contract: Contract, rng: Random) -> Iterator[int]:
         yield from rng.sample(sizes, len(sizes))
 
 
-def pinpoint_bounded(build: Callable[[], Any], found: Violation, mute: Iterable[str]) -> Violation:
-    """Name the first operation that breaks a law; where only the looking is slow, leave it as found."""
-    try:
-        with watchdog(_SEQUENCE_SECONDS + _PINPOINT_SECONDS * len(found.trace.operations)):
-            again = pinpoint(build, found, mute=mute)
-    except Hang:
-        return found
-    return found if again.law == "returns" != found.law else again
-
-
 class Run:
     """One run of 150 to 500 operations over a fresh target."""
 
-    def __init__(self, build: Callable[[], Any], rng: Random, mute: Iterable[str], first_sizes: Iterator[int]) -> None:
+    def __init__(self, build: Callable[[], Any], rng: Random, mute: Iterable[str], first: Iterator[int]) -> None:
         self.build, self.rng, self.mute = build, rng, frozenset(mute)
-        density = _DENSE if rng.random() < _DENSE_SHARE else 1
-        self.checker = Checker(build(), mute=self.mute, density=density)
+        self.reached: Counter[str] = Counter()
+        self._start(_DENSE if rng.random() < _DENSE_SHARE else 1)
         self.codec = Codec(self.checker.contract)
         self.operations: list[Operation] = []
-        self.states: list[Any] = []
-        self._first = next(first_sizes, None)
+        self.states: list[Hashable] = []
+        self._first = next(first, None)
+
+    def _start(self, density: int) -> None:
+        """A fresh target, audited so many times as often."""
+        self.checker = Checker(self.build(), mute=self.mute, density=density)
+        self.watch = Watch(self.checker, self.reached)
 
     def go(self) -> Violation | None:
         """The first violation, or None."""
@@ -136,7 +108,7 @@ class Run:
 
     def _feed(self) -> None:
         checker, decode = self.checker, self.codec.decode
-        names, operations, step = checker.shadow.names, self.operations, checker.step
+        names, operations, step = checker.shadow.names, self.operations, self.watch.step
         if self._first is not None:
             self._do(Operation(Kind.ALLOC, 0, self._first))
         can = frozenset(kind for kind in Kind if checker.can(kind))
@@ -149,7 +121,7 @@ class Run:
 
     def _do(self, op: Operation) -> None:
         self.operations.append(op)
-        self.checker.step(op)
+        self.watch.step(op)
 
     def _compare_twin(self) -> None:
         """Now and then make the same calls on a second target: the answers must be the same."""

@@ -24,6 +24,7 @@ from heaplaw.lawbook import LAWS
 from heaplaw.trace import Trace, render
 
 from . import workhorse
+from .floors import Floors
 from .replay import confirm, recurs
 from .shards import ENGINES, cut
 from .strip import strips
@@ -55,11 +56,24 @@ class Outcome:
 
     def properties(self) -> dict[str, object]:
         """For JUnit reports."""
+        tally = self.tally
         return {
             "heaplaw_target": self.name or self.tally.target, "heaplaw_engine": self.tally.engine,
             "heaplaw_seed": self.budget.seed, "heaplaw_operations": self.tally.operations,
             "heaplaw_states": len(self.tally.novelty.seen), "heaplaw_version": version("heaplaw"),
+            "heaplaw_reached": f"{len(tally.reachable) - len(tally.never_reached)} of {len(tally.reachable)}",
+            "heaplaw_never_reached": ", ".join(tally.never_reached),
         }  # fmt: skip
+
+    def judge_floor(self, word: str, wanted: int) -> None:
+        """Pass, fail or skip a test of a floor: of a named state, or of a law's condition."""
+        if not self.tally.operations:
+            pytest.fail(f"{word} not run: {self.unrun or 'nothing was executed'}", pytrace=False)
+        [seen] = Floors({word: wanted}).measure([self.tally])
+        if seen.why_not:
+            pytest.skip(str(seen._replace(target=self.name or seen.target)))
+        if not seen.met:
+            pytest.fail(f"floor not met: {seen._replace(target=self.name or seen.target)}", pytrace=False)
 
     def judge(self, law: str) -> None:
         """Pass, fail or skip a test by the law's verdict; what is inconclusive does not pass."""
@@ -151,6 +165,12 @@ def _recur_elsewhere(findings: list[Finding]) -> list[bool]:
         except (BrokenProcessPool, TimeoutError):
             pass
     return [confirm(finding) for finding in findings]
+
+
+def spoken(target: Any) -> str:
+    """What people call a target; what engines call it where they have no name for it."""
+    name, called = _names(target)
+    return called or name
 
 
 # ---- names of targets -----------------------------------------------------------------------------

@@ -15,6 +15,8 @@ or, to say more:
 Each law passes, fails with the smallest trace found, or is skipped with the reason why
 it could not be asked.  The run behind the tests of one target is made once in a process;
 under pytest-xdist, ``--dist=loadscope`` (or loadgroup) keeps them in one.
+Floors of the nearest pyproject.toml (see ``floors``), of the class (``floors = {"coalesce both": 10}``) and of
+``--heaplaw-floor`` are tests too: one a floor.
 Trace files in the directory ``heaplaw_traces`` are collected as tests and replayed first.
 
 >>> [option.flag for option in OPTIONS][:3]
@@ -22,13 +24,14 @@ Trace files in the directory ``heaplaw_traces`` are collected as tests and repla
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:  # the plugin loads in every pytest run: what a test needs is imported when it needs it
+    from .floors import Floors
     from .pytest_outcome import Budget, Outcome
 
 _TITLE = "heaplaw"
@@ -47,7 +50,9 @@ class Option(NamedTuple):
         return self.flag.removeprefix("--").replace("-", "_")
 
 
+_FLOOR = "--heaplaw-floor"
 _OUTCOMES = pytest.StashKey[dict[tuple[str, "Budget"], "Outcome"]]()
+_FLOORS = pytest.StashKey["Floors"]()
 OPTIONS = (
     Option("--heaplaw-ops", "operations", "20000", "Budget of a target, in checked operations."),
     Option("--heaplaw-time", "time", "60s", "Ceiling of a target; reaching it makes its laws inconclusive: they fail."),
@@ -66,10 +71,15 @@ class AllocatorLaws:
     time: ClassVar[str | float | None] = None  # "40s", "2m" or seconds
     seed: ClassVar[int | None] = None
     engine: ClassVar[str | None] = None
+    floors: ClassVar[Mapping[str, int]] = {}  # named states and laws, and how often they must have been met
 
     def test_law(self, heaplaw_law: str, heaplaw_run: "Outcome") -> None:
         """One law holds."""
         heaplaw_run.judge(heaplaw_law)
+
+    def test_floor(self, heaplaw_floor: tuple[str, int], heaplaw_run: "Outcome") -> None:
+        """A state was reached, or a law's condition met, as often as wanted."""
+        heaplaw_run.judge_floor(*heaplaw_floor)
 
 
 def laws_of(target: Any, **settings: Any) -> type[AllocatorLaws]:
@@ -86,11 +96,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for option in OPTIONS:
         group.addoption(option.flag, default=None, metavar=option.attribute.upper()[:4], help=option.help)
         parser.addini(option.ini, option.help, default=option.default)
+    text = "Fail unless a state was reached so often; may be repeated."
+    group.addoption(_FLOOR, action="append", default=[], metavar="WORD=N", help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Committed counterexamples are collected wherever their directory is, if nothing else was asked for."""
     config.stash[_OUTCOMES] = {}
+    if given := config.getoption(_FLOOR):
+        from .floors import FloorError, Floors
+
+        try:
+            Floors().also(given)
+        except FloorError as problem:
+            raise pytest.UsageError(f"heaplaw: {problem}") from None
     folder = _traces(config)
     asked = config.getoption("--heaplaw-traces") or config.args_source is not pytest.Config.ArgsSource.ARGS
     if folder is not None and asked and not _below(folder, [config.invocation_params.dir / arg for arg in config.args]):
@@ -109,6 +128,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from heaplaw.lawbook import LAWS
 
         metafunc.parametrize("heaplaw_law", list(LAWS))
+    if "heaplaw_floor" in metafunc.fixturenames:
+        floors = _floors_of(metafunc.config, metafunc.cls)
+        metafunc.parametrize("heaplaw_floor", list(floors.items()), ids=list(floors))
+
+
+def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[pytest.Item] | None:
+    """Without floors there is no test of floors."""
+    cls = getattr(collector, "cls", None)
+    if name == AllocatorLaws.test_floor.__name__ and isinstance(cls, type) and issubclass(cls, AllocatorLaws):
+        return None if _floors_of(collector.config, cls) else []
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
@@ -141,6 +171,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for target, known in sorted(seen.items()):
         terminalreporter.write_line(
             f"{target}: {known['heaplaw_operations']:,} operations, {known['heaplaw_states']:,} abstract states, "
+            f"{known['heaplaw_reached']} named ones, "
             f"engine {known['heaplaw_engine']}, seed {known['heaplaw_seed']}"
         )
 
@@ -175,6 +206,35 @@ def _budget(config: pytest.Config, cls: type[AllocatorLaws]) -> "Budget":
         )  # fmt: skip
     except ValueError as problem:
         pytest.fail(f"heaplaw: a setting is no number: {problem}", pytrace=False)
+
+
+def _floors_of(config: pytest.Config, cls: Any) -> dict[str, int]:
+    """The floors of a test class: the configuration file's, its own, the command line's; later ones win.
+
+    Raises CollectError for a mistake in the file or the class; the command line was looked at before.
+    """
+    from .floors import FloorError, Floors
+    from .pytest_outcome import spoken
+
+    target = getattr(cls, "target", None)
+    if target is None:
+        return {}
+    try:
+        file = _file_floors(config)
+        name = spoken(target) if file.by_target else ""  # finding a name makes a target: not before tests run
+        known = file.of_target(name) | Floors.of(cls.floors).everywhere
+    except FloorError as problem:
+        raise pytest.Collector.CollectError(f"heaplaw: {problem}") from None
+    return known | Floors().also(config.getoption(_FLOOR)).everywhere
+
+
+def _file_floors(config: pytest.Config) -> "Floors":
+    """Those of the nearest pyproject.toml from the root directory upwards; read once.  Raises FloorError."""
+    from .floors import Floors
+
+    if _FLOORS not in config.stash:
+        config.stash[_FLOORS] = Floors.nearest(config.rootpath)
+    return config.stash[_FLOORS]
 
 
 def _seconds(text: str) -> float:

@@ -17,6 +17,7 @@ from itertools import combinations
 from heaplaw.operations import Kind, Operation
 
 Operations = list[Operation]
+_WINDOWS = (4, 3, 2)
 _ON_OBJECTS = (Kind.FREE, Kind.REALLOC, Kind.WRITE, Kind.READ, Kind.MAP, Kind.UNMAP, Kind.BAD_FREE)
 
 
@@ -36,6 +37,40 @@ def shorter(best: Sequence[Operation], fails: Callable[[Operations], bool], most
         if found is not None:
             return found
     return None
+
+
+def shortcuts(best: Sequence[Operation], more: Sequence[Operation] = ()) -> Iterator[Operations]:
+    """The trace with two, three or four operations in a row replaced by one of its letters, or of ``more``.
+
+    The last operation stays.  O(n * letters * live) traces; the largest steps first.
+    """
+    letters = list(dict.fromkeys([*(_letter(op) for op in best), *more]))
+    birth = 1 + max((op.name for op in best if op.kind == Kind.ALLOC), default=-1)
+    for length in _WINDOWS:
+        for start in range(len(best) - length):
+            before, after = list(best[:start]), list(best[start + length :])
+            gone = {op.name for op in best[start : start + length] if op.kind == Kind.ALLOC}
+            for step in _steps(letters, before, birth):
+                yield [*before, step, *after]
+                for one in gone if step.kind == Kind.ALLOC else ():  # it may stand for one that is named later on
+                    yield [*before, step._replace(name=one), *after]
+
+
+def _steps(letters: Sequence[Operation], before: Operations, birth: int) -> Iterator[Operation]:
+    """What could come next after these operations."""
+    live = [op.name for op in before if op.kind == Kind.ALLOC]
+    for op in before:
+        if op.kind == Kind.FREE and op.name in live:
+            live.remove(op.name)
+    for letter in letters:
+        if letter.kind == Kind.ALLOC:
+            yield letter._replace(name=birth)
+        elif letter.kind in _ON_OBJECTS:
+            yield from (letter._replace(name=name) for name in live)
+        elif letter.kind == Kind.LINK:
+            yield from (letter._replace(name=one, size=two) for one in live for two in live if one != two)
+        else:
+            yield letter
 
 
 def _shortest(

@@ -12,33 +12,60 @@
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse
+from heaplaw.operations import Kind, Operation
 from heaplaw.runs import Violation
 
-from .minimize import first_break, smallest
+from .minimize import Reduction, first_break
+
+_SIZED = (Kind.ALLOC, Kind.REALLOC)
 
 
-def in_smaller_arena(name: str, found: Violation, mute: Sequence[str] = ()) -> tuple[str, Violation]:
-    """The smallest arena in which the same operations break the same law, and the violation minimised there.
+def reduced(name: str, found: Violation, mute: Sequence[str] = (), **how: Any) -> tuple[str, Violation]:
+    """A violation minimised, in the smallest arena that will do: the target's name there, and the violation.
 
-    Name and violation as they were where the target has no size that can be lowered, or nothing gets smaller.
+    Cut first, since cutting is cheap; what costs more is done in the smaller arena.  ``mute`` and ``how`` are for
+    ``smallest``.
     """
-    for smaller in _smaller(name):
+    work = Reduction(factory(name), found, mute, **how)
+    work.cut()
+    while work.recurs and (better := _moved(name, work, how)) is not None:
+        name, work = better
+    return name, work.finish()
+
+
+def in_smaller_arena(name: str, found: Violation, mute: Sequence[str] = (), **how: Any) -> tuple[str, Violation]:
+    """The same for what is minimised: name and violation as they were where nothing gets smaller."""
+    smaller, best = reduced(name, found, mute, **how)
+    return (name, found) if smaller == name else (smaller, best)
+
+
+def _moved(name: str, work: Reduction, how: dict[str, Any]) -> tuple[str, Reduction] | None:
+    """The smallest arena where the law breaks as well, by no more operations; their sizes may shrink with it."""
+    for smaller, shift in _smaller(name):
         try:
             build = factory(smaller)
         except TargetError:
             continue  # too small to be made
-        seen = first_break(build, found.trace.operations, tuple(mute))
-        if seen is not None and seen.law == found.law:
-            best = smallest(build, seen, mute)
-            if len(best.trace.operations) <= len(found.trace.operations):
-                return smaller, best
-    return name, found
+        for operations in (work.operations, scaled(work.operations, shift)):
+            seen = None if work.budget.late else first_break(build, operations, work.mute, twins=work.twins)
+            if seen is not None and seen.law == work.law:
+                there = Reduction(build, seen, work.mute, **how)
+                there.cut()
+                if len(there.operations) <= len(work.operations):
+                    return smaller, there
+    return None
 
 
-def _smaller(name: str) -> Iterator[str]:
-    """The same target with less room, the least first: halves of halves of its size."""
+def scaled(operations: Sequence[Operation], shift: int) -> list[Operation]:
+    """The same with sizes divided by a power of two, rounded up."""
+    return [op._replace(size=-(-op.size >> shift)) if op.kind in _SIZED else op for op in operations]
+
+
+def _smaller(name: str) -> Iterator[tuple[str, int]]:
+    """The same target with less room, the least first: halves of halves of its size, and how often it was halved."""
     parts = parse(name)
     known = BUILT_IN.get(parts.base)
     if known is None:
@@ -47,4 +74,4 @@ def _smaller(name: str) -> Iterator[str]:
     size = parts.parameters.get(parameter)
     if isinstance(size, int) and size > 1:
         for shift in range(size.bit_length() - 1, 0, -1):
-            yield str(parts._replace(parameters={**parts.parameters, parameter: size >> shift}))
+            yield str(parts._replace(parameters={**parts.parameters, parameter: size >> shift})), shift

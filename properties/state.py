@@ -16,18 +16,20 @@ from heaplaw.checker import Checker
 
 def abstract(checker: Checker) -> Hashable:
     """The abstract state just reached.  O(log n)."""
-    shadow = checker.shadow
-    kind, _, size, align, _ = checker.op
+    shadow, header = checker.shadow, checker.contract.header
+    kind, name, size, align, _ = checker.op
     live = len(shadow).bit_length()
     if kind != 1 and kind != 2:
         return kind, live, checker.refusals.bit_length()
-    block = checker.block
-    if not block.extents:
+    block = shadow.live.get(name) if kind == 1 else checker.freed if checker.freed.name == name else None
+    if block is None and kind == 1:
+        return kind, live, True, size.bit_length(), align > 1, False, False, False
+    if block is None or not block.extents:
         return kind, live, "nowhere"
     space, start, length = block.extents[0]
-    left = shadow.clash(space, start - 1 - checker.contract.header, 1) is not None if start else None
-    right = shadow.clash(space, start + length + checker.contract.header, 1) is not None
-    return kind, live, checker.answer is None, size.bit_length(), align > 1, left, right, length > size
+    left = shadow.clash(space, start - 1 - header, 1) is not None if start else None
+    right = shadow.clash(space, start + length + header, 1) is not None
+    return kind, live, False, size.bit_length(), align > 1, left, right, length > size
 
 
 class Novelty:

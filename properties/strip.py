@@ -15,31 +15,51 @@ from heaplaw.lawbook import LAWS, Broken
 from heaplaw.operations import Operation, birth_name
 from heaplaw.trace import render
 
+from .watchdog import watchdog
+
 WIDTH = 48  # columns of a strip
-_MOST_STEPS = 40
+_MOST_STEPS, _MOST_SPACES, _MOST_WORDS = 40, 8, 60
+_SECONDS = (0.5, 0.004)  # CPU time for a picture: at least, and for each operation
+State = dict[int, tuple[str, Sequence[tuple[int, int, int]]]]
+"""Name -> (letters, extents) of each live object."""
 
 
 def strips(build: Callable[[], Any], operations: Sequence[Operation], width: int = WIDTH) -> list[str]:
-    """One line for each operation; the last forty of a long trace."""
+    """One line for each operation; the last forty of a long trace.  A call that does not return is said so."""
     checker = Checker(build(), mute=LAWS)
     span = checker.contract.arena or (checker.source.total * checker.page_size if checker.source is not None else 0)
-    states: list[dict[int, tuple[str, Sequence[tuple[int, int, int]]]]] = []
-    for op in operations:
-        with suppress(Broken, Unusable, Hang):
-            checker.step(op)
-        states.append({b.name: (birth_name(b.name), b.extents) for b in checker.shadow.live.values()})
+    states, marks = _watched(checker, operations)
     used = max((a + n for state in states for _, pieces in state.values() for _, a, n in pieces), default=0)
     span = min(span, _round_up(used)) if used else span
-    text = [render(op) for op in operations]
+    first = len(operations) - len(states)
+    text = [render(op) for op in operations[first:]]
     margin = min(max(map(len, text), default=0), 36)
     lines = []
-    for index, (line, state) in enumerate(zip(text, states, strict=True)):
-        for number, space in enumerate(sorted({p[0] for _, ps in state.values() for p in ps} or {0})):
+    for index, (line, state, mark) in enumerate(zip(text, states, marks, strict=True), first):
+        spaces = sorted({p[0] for _, ps in state.values() for p in ps} or {0})[:_MOST_SPACES]
+        for number, space in enumerate(spaces):
             label = f"{index + 1:>3}  {line[:margin]:<{margin}}" if not number else " " * (margin + 5)
-            lines.append(f"{label} |{_strip(state.values(), space, span, width)}|")
-    if len(lines) > _MOST_STEPS:
-        return [f"     ... {len(lines) - _MOST_STEPS} lines before", *lines[-_MOST_STEPS:]]
+            lines.append(f"{label} |{_strip(state.values(), space, span, width)}|{'' if number else mark}")
+    if first or len(lines) > _MOST_STEPS:
+        return [f"     ... {first + max(0, len(lines) - _MOST_STEPS)} lines before", *lines[-_MOST_STEPS:]]
     return lines
+
+
+def _watched(checker: Checker, operations: Sequence[Operation]) -> tuple[list[State], list[str]]:
+    """What was live after each of the last operations, and how those ended that did not end well."""
+    states: list[State] = []
+    marks: list[str] = []
+    shown = len(operations) - _MOST_STEPS
+    with suppress(Hang), watchdog(_SECONDS[0] + _SECONDS[1] * len(operations)):
+        for index, op in enumerate(operations):
+            known = checker.problem
+            with suppress(Broken, Unusable):
+                checker.step(op)
+            if index >= shown:
+                states.append({b.name: (birth_name(b.name), b.extents) for b in checker.shadow.live.values()})
+                marks.append("" if checker.problem == known else f"  {checker.problem}"[:_MOST_WORDS])
+    missing = min(len(operations), _MOST_STEPS) - len(states)
+    return states + [states[-1] if states else {}] * missing, marks + ["  a hang"] * missing
 
 
 def _strip(objects: Any, space: int, span: int, width: int) -> str:

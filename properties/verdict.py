@@ -36,6 +36,9 @@ class Finding:
     target: str
     violation: Violation
     confirmed: bool = True
+    after: int = 0  # operations that the engine had done when it met it
+    seconds: float = 0.0  # of CPU time until then; no part of a report that is to be the same every time
+    length: int = 0  # operations of the run in which it was met, before it was made small
 
     @property
     def trace(self) -> Trace:
@@ -61,6 +64,9 @@ class Tally:
     findings: list[Finding] = field(default_factory=list)
     flaky: list[Finding] = field(default_factory=list)
     novelty: Novelty = field(default_factory=Novelty)
+    reached: Counter[str] = field(default_factory=Counter)  # named abstract states, see ``reached``
+    reachable: dict[str, bool] = field(default_factory=dict)  # those that the target has, in the vocabulary's order
+    asked: dict[str, bool] = field(default_factory=dict)  # laws that some configuration gives an occasion for
 
     def add(self, other: "Tally") -> None:
         """Take in another shard's tally."""
@@ -77,6 +83,14 @@ class Tally:
             for finding in new:
                 _keep_smallest(mine, finding)
         self.novelty.seen.update(other.novelty.seen)
+        self.reached.update(other.reached)
+        self.reachable.update(other.reachable)
+        self.asked.update(other.asked)
+
+    @property
+    def never_reached(self) -> list[str]:
+        """Named abstract states that the target has and that no run has seen."""
+        return [word for word in self.reachable if not self.reached[word]]
 
     def status(self, law: str) -> Status:
         """The verdict on one law."""
@@ -100,12 +114,15 @@ def _keep_smallest(findings: list[Finding], new: Finding) -> None:
     findings.sort(key=lambda finding: order.index(finding.violation.law))
 
 
-def exit_code(tallies: Iterable[Tally]) -> int:
-    """0 all passed, 1 counterexample, 3 inconclusive: a budget not reached, a flake, or nothing executed."""
+def exit_code(tallies: Iterable[Tally], *, unmet: int = 0) -> int:
+    """0 all passed, 1 counterexample, 3 inconclusive: a budget not reached, a flake, or nothing executed.
+
+    ``unmet``: floors that were not reached; inconclusive as well.
+    """
     tallies = list(tallies)
     if any(tally.findings for tally in tallies):
         return COUNTEREXAMPLE
     executed = [tally for tally in tallies if tally.operations and tally.evidence.total()]
     if len(executed) < len(tallies) or not tallies or any(t.flaky or t.operations < t.planned for t in tallies):
         return INCONCLUSIVE
-    return PASSED
+    return INCONCLUSIVE if unmet else PASSED

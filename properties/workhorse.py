@@ -10,10 +10,7 @@ it does not shrink: a trace shrinks better than bytes do (see ``minimize``).
 """
 
 import importlib.util
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
@@ -22,20 +19,17 @@ from random import Random
 from struct import iter_unpack
 from typing import TYPE_CHECKING, Any
 
-from heaplaw.checker import Checker, lacking
-from heaplaw.impls.registry import factory, variants
-from heaplaw.lawbook import LAWS
+from heaplaw.checker import Checker
 from heaplaw.operations import Kind, Operation
 from heaplaw.protocol import Direction
 from heaplaw.runs import Violation
-from heaplaw.twins import TWIN_LAWS
 from heaplaw.view import View
 
-from .minimize import smallest
-from .plain import Run, pinpoint_bounded
+from .plain import Run
 from .state import abstract
 from .steering import LENGTH, Head, Steering
-from .verdict import Finding, Tally
+from .tallying import Tallying
+from .verdict import Tally
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -45,8 +39,7 @@ MISSING = "the hypothesis engine was not run: it needs the package hypothesis (p
 _STEPS = 500  # operations of a run
 _RUNS = 40  # of one configuration, before the next one's turn
 _SAMPLE_STATES = 4  # every fourth operation's abstract state is counted
-_MOST_HANGS = 2
-_BARK_AGAIN = 0.5  # CPU seconds
+_DENSE = 8  # times as many audits, where the head says so
 _WHOLE_STATE = 8  # fields of the abstract state of a request or a free; others have fewer
 
 
@@ -63,15 +56,6 @@ def buffers(steps: int = _STEPS) -> "SearchStrategy[bytes]":
     return st.binary(min_size=length, max_size=length)
 
 
-def insist() -> None:
-    """Let the watchdog that is on guard bark again and again.
-
-    Hypothesis listens to the garbage collector, and an alarm that rings inside its listener is lost.
-    """
-    if threading.current_thread() is threading.main_thread() and (left := signal.getitimer(signal.ITIMER_PROF)[0]):
-        signal.setitimer(signal.ITIMER_PROF, left, _BARK_AGAIN)
-
-
 class Fed(Run):
     """One run whose every choice is in a buffer."""
 
@@ -79,13 +63,12 @@ class Fed(Run):
         self.head, self._codes = Head(buffer[:LENGTH]), buffer[LENGTH : len(buffer) & ~3]
         super().__init__(build, Random(0), mute, iter(()))
         if self.head.dense:
-            self.checker = Checker(build(), mute=self.mute, density=8)
+            self._start(_DENSE)
         self.figures: dict[str, float] = {}
 
     def _feed(self) -> None:
-        insist()
         checker, decode, codes = self.checker, self.codec.decode, self._codes
-        names, operations, step = checker.shadow.names, self.operations, checker.step
+        names, operations, step = checker.shadow.names, self.operations, self.watch.step
         if (size := self._first_size()) is not None:
             self._do(Operation(Kind.ALLOC, 0, size))
         read = Steering(self.head, self.codec, checker).read
@@ -151,10 +134,11 @@ class _Stop(Exception):  # noqa: N818 - a signal, not an error
 class _Batch:
     """Some runs of one configuration: a test function for Hypothesis, and what it saw."""
 
-    def __init__(self, build: Callable[[], Any], mute: Iterable[str], tally: Tally, enough: Callable[[], bool]) -> None:
-        self._build, self._mute, self._tally, self._enough = build, frozenset(mute), tally, enough
+    def __init__(self, work: Tallying, variant: str, enough: Callable[[], bool]) -> None:
+        self._work, self._build, self._enough = work, work.builders[variant], enough
+        self._mute = frozenset(work.mute)
         self.found: Violation | None = None
-        self.hung = self.stopped = False
+        self.stopped = False
 
     def __call__(self, buffer: bytes) -> None:
         """One test case.  Once stopped it stops at once, so that Hypothesis's second look costs nothing."""
@@ -163,24 +147,15 @@ class _Batch:
         if not self.stopped:
             run = Fed(self._build, buffer, self._mute)
             self.found = run.go()
-            self._enter(run)
-            self.stopped = self.found is not None or self.hung or self._enough()
+            self._work.enter(run)
+            hung = run.checker.problem == "a hang"
+            self.stopped = self.found is not None or hung or self._enough()
             for label, value in run.figures.items():
                 target(value, label=label)
-            for reached in {in_words(state) for state in run.states}:
-                event(reached)
+            for word in {*map(in_words, run.states), *run.reached}:
+                event(word)
         if self.stopped:
             raise _Stop
-
-    def _enter(self, run: Fed) -> None:
-        tally, checker = self._tally, run.checker
-        self.hung = checker.problem == "a hang"
-        tally.operations += checker.index + 1
-        tally.runs += 1
-        tally.refusals += checker.refusals
-        tally.skipped += checker.skipped
-        tally.evidence.update(checker.evidence())
-        tally.novelty.seen.update(run.states)
 
 
 def _explore(batch: _Batch, runs: int, seed: int) -> None:
@@ -205,47 +180,32 @@ def check(
     seed: int,
     *,
     only: Iterable[str] = (),
+    most: int | None = None,
     deadline: float = float("inf"),
     progress: Callable[[int], None] = lambda done: None,
 ) -> Tally:
     """Run about ``operations`` checked operations on a target; deterministic but for the deadline.
 
-    ``only`` limits the laws.  ``deadline`` is a ``time.monotonic`` value.  Where Hypothesis is not
-    installed nothing is run: the tally counts no operation, and one line on standard error says why.
+    ``only`` limits the laws, ``most`` the findings.  ``deadline`` is a ``time.monotonic`` value.  Where
+    Hypothesis is not installed nothing is run: the tally counts no operation, and one line on standard error says why.
     """
-    tally = Tally(name, NAME, planned=operations)
-    mute = {law for law in LAWS if only and law not in only}
-    tally.lacking.update(dict.fromkeys(mute, "not asked for"))
-    started = time.monotonic()
-    rng = Random(f"{NAME} {name} {seed}")
-    builders = {variant: factory(variant) for variant in variants(name)}
-    for build in builders.values():
-        checker = Checker(build())
-        for law, why in lacking(checker.shows, checker.contract).items():
-            tally.lacking.setdefault(law, why)
+    work = Tallying(name, NAME, operations, seed, only, most)
     if unavailable():
         _complain_once(MISSING)
-        return tally
+        return work.tally
 
     def enough() -> bool:
-        progress(tally.operations)
-        return tally.operations >= operations or time.monotonic() >= deadline
+        progress(work.tally.operations)
+        return not work.wanted(deadline)
 
-    configurations = cycle(builders.items())
-    hangs = 0
-    while not enough() and hangs < _MOST_HANGS:
-        variant, build = next(configurations)
-        batch = _Batch(build, mute, tally, enough)
-        _explore(batch, _RUNS, rng.getrandbits(64))
-        hangs += batch.hung
-        if (found := batch.found) is not None:
-            if found.law not in TWIN_LAWS:
-                found = pinpoint_bounded(build, found, mute)
-            found = smallest(build, found, tuple(mute))
-            tally.findings.append(Finding(variant, found))
-            mute.add(found.law)
-    tally.seconds = time.monotonic() - started
-    return tally
+    configurations = cycle(work.builders)
+    while not enough():
+        variant = next(configurations)
+        batch = _Batch(work, variant, enough)
+        _explore(batch, _RUNS, work.rng.getrandbits(64))
+        if batch.found is not None:
+            work.convict(variant, batch.found, deadline)
+    return work.done()
 
 
 @cache

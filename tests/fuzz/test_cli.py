@@ -90,6 +90,76 @@ class TestCheck:
         assert "inconclusive: time was up" in out
 
 
+class TestFloors:
+    WORDS = ("check", "tlsf,arena=1024", "--ops", 3000, "--jobs", 1)
+
+    def test_met(self, heaplaw):
+        """Floors that are met change nothing."""
+        code, out, _ = heaplaw(*self.WORDS, "--floor", "coalesce both=10", "--floor", "free-then-alloc=5")
+        assert code == 0
+        assert "floor" not in out
+
+    def test_not_met(self, heaplaw, tmp_path):
+        """One that is not makes the check inconclusive: a line names target, word, seen and wanted."""
+        path = tmp_path / "report.json"
+        code, out, _ = heaplaw(*self.WORDS, "--floor", "coalesce both=1000000", "--json", path)
+        assert code == 3
+        assert re.search(r"floor NOT met: tlsf,arena=1024: 'coalesce both' was reached \d+ times, at least 1,0", out)
+        assert "inconclusive: 1 floor not met on tlsf,arena=1024 (exit 3)" in out
+        known = json.loads(path.read_text())
+        [one] = known["floors"]
+        assert not one["met"]
+        assert 0 < one["seen"] == known["targets"][0]["reached"]["coalesce both"] < one["wanted"]
+
+    def test_a_law(self, heaplaw):
+        """A law's condition can have a floor."""
+        code, out, _ = heaplaw(*self.WORDS, "--floor", "free-then-alloc=1000000")
+        assert code == 3
+        assert "'free-then-alloc' met its condition" in out
+
+    def test_from_the_file(self, heaplaw, monkeypatch, tmp_path):
+        """The nearest pyproject.toml counts; a target's own table wins, the command line over both."""
+        (tmp_path / "below").mkdir()
+        monkeypatch.chdir(tmp_path / "below")
+        text = '[tool.heaplaw.floors]\n"split" = 1000000\n'
+        (tmp_path / "pyproject.toml").write_text(text)
+        assert heaplaw(*self.WORDS)[0] == 3
+        assert heaplaw(*self.WORDS, "--floor", "split=1")[0] == 0
+        (tmp_path / "pyproject.toml").write_text(text + "[tool.heaplaw.floors.tlsf]\nsplit = 2\n")
+        assert heaplaw(*self.WORDS)[0] == 0
+
+    def test_what_does_not_apply(self, heaplaw):
+        """A target without such a state is named, and does not fail."""
+        code, out, _ = heaplaw(*self.WORDS, "slab,size=96,pages=8", "--floor", "coalesce both=10")
+        assert code == 0
+        assert "slab,size=96,pages=8: the floor 'coalesce both' does not apply (it has no such state)" in out
+
+    def test_verbose(self, heaplaw):
+        """`-v` shows how often each state was reached, and which never were."""
+        code, out, _ = heaplaw(*self.WORDS, "--floor", "split=1", "-v")
+        assert code == 0
+        assert re.search(r"^coalesce both +\d+$", out, flags=re.M)
+        assert re.search(r"^compaction moved 1 +-$", out, flags=re.M)
+        assert re.search(r"^size classes +\d+ of \d+$", out, flags=re.M)
+        assert "floor met: tlsf,arena=1024: 'split' was reached" in out
+
+
+class TestMachine:
+    def test_printed(self, heaplaw, tmp_path):
+        """The rules of a target's state machine, for people and as JSON."""
+        path = tmp_path / "machine.json"
+        code, out, _ = heaplaw("machine", "tlsf", "--json", path)
+        assert code == 0
+        assert out.startswith("The state machine of tlsf,arena=4096\n\nRules\n")
+        assert json.loads(path.read_text())["tlsf"] + "\n" == out
+
+    def test_unknown(self, heaplaw):
+        """A name that means nothing is a line."""
+        code, _, err = heaplaw("machine", "frob")
+        assert code == 2
+        assert "unknown target 'frob'" in one_line(err)
+
+
 class TestReplay:
     def test_a_recording(self, heaplaw, tmp_path):
         """A recorded program runs under all laws, with its figures."""
@@ -157,6 +227,10 @@ WRONG = [
     (["check", "nofile.py:X"], "no such file: nofile.py"),
     (["check", "json:dumps"], "cannot make 'json:dumps'"),
     (["check", "buddy", "--law", "disjiont"], "unknown law 'disjiont'; the laws are"),
+    (["check", "buddy", "--floor", "coalesc both=1"], "unknown word 'coalesc both' in a floor (did you mean"),
+    (["check", "buddy", "--floor", "coalesce both"], "is no floor; write \"coalesce both=10\""),
+    (["check", "buddy", "--floor", "evicted 1=1"], "the floor 'evicted 1' applies to none of buddy"),
+    (["check", "buddy", "--law", "drain", "--floor", "disjoint=1"], "the floor 'disjoint' applies to none of buddy"),
     (["check", "buddy", "--ops", "0"], "--ops"),
     (["check", "buddy", "--time", "soon"], "'soon' is not a time; write 40s, 5m or 1h"),
     (["check", "buddy", "--engine", "warp"], "--engine"),
@@ -191,7 +265,7 @@ def test_wrong_files(heaplaw, tmp_path):
     assert str(cut) in one_line(err)
 
 
-COMMANDS = [(), ("list",), ("check",), ("replay",), ("import",), ("minimize",), ("reproduce", "zram")]
+COMMANDS = [(), ("list",), ("check",), ("machine",), ("replay",), ("import",), ("minimize",), ("reproduce", "zram")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -230,12 +230,23 @@ def test_waste():
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"arena": -5}, {"arena": 100}, {"arena": 8}, {"word": 16}, {"sl": 9}, {"rev": "3.2"}, {"arena": 1 << 33}],
-)
+    [
+        {"arena": -5}, {"arena": 100}, {"arena": 8}, {"word": 16}, {"sl": 9}, {"rev": "3.2"}, {"arena": 1 << 33},
+        {"top": 7}, {"top": 33}, {"top": -1}, {"top": 12, "arena": 4096},
+    ],
+)  # fmt: skip
 def test_bad_parameters(parameters):
     """A configuration that cannot be is refused in words."""
-    with pytest.raises(ValueError, match=r"arena|word|sl|revision"):
+    with pytest.raises(ValueError, match=r"arena|word|sl|revision|top"):
         Tlsf(**parameters)
+
+
+def test_a_lower_top_has_fewer_lists():
+    """With sizes below 4 KiB there are rows up to that, and what rounds to it is refused as too big."""
+    heap = Tlsf(arena=4088, top=12)
+    assert len(heap._row_bits) == 5
+    assert heap.alloc(4033) is Refusal.TOO_BIG
+    assert heap.extents(heap.alloc(4032)) == ((0, 8, 4032),)
 
 
 def test_same_law_found_by_trace():

@@ -199,3 +199,16 @@ def test_printed_from_the_command_line():
     words = [sys.executable, "-m", "heaplaw.properties.machine", "tlsf"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "realloc(thing, size)" in done.stdout
+
+
+def test_under_plain_pytest(tmp_path):
+    """The machine of every built-in target is a test case for pytest as it is."""
+    lines = ["from hypothesis import HealthCheck, settings", "from heaplaw.properties.machine import rule_machine"]
+    lines += ["few = settings(max_examples=1, stateful_step_count=6, database=None, derandomize=True, deadline=None,"]
+    lines += ["    suppress_health_check=list(HealthCheck))"]
+    for number, name in enumerate(BUILT_IN):
+        lines += [f"Test{number} = rule_machine({name!r}).TestCase", f"Test{number}.settings = few"]
+    (tmp_path / "test_all.py").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_all.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert f"{len(BUILT_IN)} passed" in done.stdout, done.stdout + done.stderr

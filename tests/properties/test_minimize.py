@@ -1,13 +1,23 @@
 """The minimiser: smaller, the same law, and nothing left to remove."""
 
+import time
+from dataclasses import replace
+from random import Random
+
 import pytest
 from honest import Fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heaplaw import Kind, Operation, run
+from heaplaw.impls.registry import factory
 from heaplaw.impls.tlsf import Tlsf
-from heaplaw.properties.minimize import minimize, smallest
+from heaplaw.lawbook import LAWS
+from heaplaw.properties.exhaustive import explore
+from heaplaw.properties.minimize import first_break, minimize, smallest
+from heaplaw.properties.plain import Run
+from heaplaw.properties.smaller_arena import reduced
+from heaplaw.trace import Trace
 
 
 def alloc(name, size, align=1, mode=0):
@@ -85,8 +95,31 @@ class TestOnALaw:
         build = lambda: Tlsf(rev="conte-3.1")  # noqa: E731
         found = run(build, operations)
         best = smallest(build, found)
-        assert best.law == found.law
-        assert len(best.trace.operations) == 2
+        assert best.law == found.law == "big-enough"
+        assert len(best.trace.operations) == 1
+        assert run(build, best.trace.operations, mute=LAWS.keys() - {"big-enough"}).law == "big-enough"
+
+    def test_other_laws_in_the_way(self):
+        """A law that others always break before is minimised all the same, alone."""
+        build = factory("nta@2006-08-14,pages=1,cpus=1,order=0,regions=1,page_size=256")
+        operations = [alloc(0, 1), alloc(1, 65), free(0), free(1), alloc(2, 1)]
+        assert run(build, operations).law != "free-list"
+        found = run(build, operations, mute=LAWS.keys() - {"free-list"})
+        assert [op.kind for op in smallest(build, found).trace.operations] == [Kind.ALLOC, Kind.FREE]
+
+    def test_time_is_up(self):
+        """Past its deadline it tries nothing more, and gives back what it has."""
+        operations = [alloc(n, 1 + n % 7) for n in range(50)] + [alloc(60, 33)]
+        found = run(OffByOne, operations)
+        assert smallest(OffByOne, found, deadline=time.monotonic() - 1) is found
+
+    def test_progress(self):
+        """Who asks is told how short the trace has become, shorter each time."""
+        operations = [alloc(n, 1 + n % 7) for n in range(50)] + [alloc(60, 33)]
+        told = []
+        best = smallest(OffByOne, run(OffByOne, operations), progress=told.append)
+        assert told == sorted(set(told), reverse=True)
+        assert told[-1] == len(best.trace.operations) == 4
 
     def test_what_does_not_recur_is_left_alone(self):
         """A violation that the operations do not show again comes back as it was."""
@@ -111,9 +144,29 @@ def test_hanging_targets_can_be_minimised(size):
     assert [op.kind for op in best.trace.operations] == [1, 2]
 
 
-def run_watched(build, operations):
-    from heaplaw.properties.minimize import first_break
+def test_hanging_tries_are_counted():
+    """Where half of all tries hang, the minimiser of another law stops after some of them, not after thousands."""
+    hung = 0
 
+    class Mire(OffByOne):
+        def free(self, handle):
+            nonlocal hung
+            if len(self.sizes) % 2:
+                hung += 1
+                while True:
+                    pass
+            super().free(handle)
+
+    operations = [op for n in range(0, 40, 2) for op in (alloc(n, 1), alloc(n + 1, 1), free(n))]
+    operations = [*operations[:6], *(alloc(50 + n, 1) for n in range(8)), alloc(60, 40)]
+    found = run_watched(Mire, [op for op in operations if op.kind == Kind.ALLOC])
+    assert found.law == "disjoint"
+    best = smallest(Mire, replace(found, trace=Trace(operations), index=len(operations) - 1))
+    assert best.law == "disjoint"
+    assert hung < 200
+
+
+def run_watched(build, operations):
     return first_break(build, operations, ())
 
 
@@ -133,3 +186,43 @@ def test_same_operation():
     assert found.law == "disjoint"
     kinds = [[op.kind for op in smallest(TwoWays, found, same_operation=same).trace.operations] for same in (0, 1)]
     assert kinds == [[Kind.ALLOC, Kind.ALLOC], [Kind.ALLOC, Kind.ALLOC, Kind.REALLOC]]
+
+
+DEFECTS = {
+    "tlsf@conte-3.1,arena=160,sl=1": "big-enough",
+    "xvmalloc@2.6.33,pages=1,page_size=128": "search-bounded",
+    "xcfmalloc@2011-09-v1,pages=2,page_size=256,reserve=1": "no-spurious-refusal",
+    "percpu-bitmap@2017-07,unit=96,block=32,chunks=1": "hint-sound",
+    "percpu-bitmap@4.14,unit=16,block=8,chunks=1": "hint-sound",
+    "percpu-bitmap@6.12,unit=16,block=8,chunks=1": "no-spurious-refusal",
+    "nta@2006-08-14,pages=2,cpus=1,order=0,regions=1,page_size=256": "drain",
+}
+
+
+def raw(name, law):
+    """The plain engine's violation of a law, as it was found."""
+    build, alone = factory(name), LAWS.keys() - {law}
+    for seed in range(60):
+        found = Run(build, Random(seed), alone, iter(())).go()
+        if found is not None:
+            return found
+    pytest.fail(f"{law} was not broken")
+
+
+@pytest.mark.parametrize(("name", "law"), DEFECTS.items(), ids=lambda value: value.split(",")[0])
+class TestPublishedDefects:
+    def test_as_short_as_can_be(self, name, law):
+        """No trace over the sizes of the minimised one is shorter, says the exhaustive engine."""
+        target, best = reduced(name, raw(name, law))
+        sizes = sorted({op.size for op in best.trace.operations if op.size}) or [1]
+        length = len(best.trace.operations)
+        done = explore(target, only=[law], sizes=sizes, depth=max(1, length - 1))
+        assert length == 1 or (done.finding is None and done.depth >= length - 1)
+
+    def test_idempotent_and_deterministic(self, name, law):
+        """Minimising again changes nothing, and minimising the same twice gives the same."""
+        found = raw(name, law)
+        one, two = (smallest(factory(name), found).trace for _ in range(2))
+        assert one == two
+        again = first_break(factory(name), one.operations, sorted(LAWS.keys() - {law}))
+        assert smallest(factory(name), again).trace == one

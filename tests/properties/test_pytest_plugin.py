@@ -278,3 +278,48 @@ class TestRuns:
         workers = list(project.path.glob("ran-gw*"))
         assert len(workers) == (1 if "--dist=loadscope" in options else 2)
         result.stdout.fnmatch_lines(["test_mine.py:Told: *,* operations*"])
+
+
+class TestFloors:
+    TARGET = "TestPool = laws_of('tlsf,arena=1024', operations=2000)"
+
+    def test_none(self, project):
+        """Without floors there is no test of floors."""
+        assert "test_floor" not in run(project, "-v", tests=self.TARGET).stdout.str()
+
+    def test_kept_and_not(self, project):
+        """Each floor is a test, from the file, the class and the command line."""
+        project.path.joinpath("pyproject.toml").write_text('[tool.heaplaw.floors]\n"coalesce both" = 1000000\n')
+        tests = "TestPool = laws_of('tlsf,arena=1024', operations=2000, floors={'split': 5, 'evicted 1': 1})"
+        result = run(project, "-v", "--heaplaw-floor=free-then-alloc=3", tests=tests)
+        assert result.ret == 1
+        result.stdout.fnmatch_lines_random([
+            "*test_floor?coalesce both? FAILED*", "*test_floor?split? PASSED*", "*test_floor?evicted 1? SKIPPED*",
+            "*test_floor?free-then-alloc? PASSED*",
+            "floor not met: tlsf,arena=1024: 'coalesce both' was reached * times, at least 1,000,000 wanted",
+        ])  # fmt: skip
+
+    def test_of_one_target(self, project):
+        """A target's own table is for it alone."""
+        project.path.joinpath("pyproject.toml").write_text("[tool.heaplaw.floors.buddy]\nsplit = 1000000\n")
+        assert "test_floor" not in run(project, "-v", tests=self.TARGET).stdout.str()
+        both = self.TARGET + "\nTestBuddy = laws_of('buddy,pages=64', operations=2000)"
+        result = run(project, "-v", tests=both)
+        result.stdout.fnmatch_lines(["*TestBuddy::test_floor?split? FAILED*"])
+        assert "TestPool::test_floor" not in result.stdout.str()
+
+    def test_mistakes(self, project):
+        """An unknown word is a line, wherever it stands."""
+        result = run(project, "--heaplaw-floor=splitt=1", tests=self.TARGET)
+        result.stderr.fnmatch_lines(["ERROR: heaplaw: unknown word 'splitt' in a floor*"])
+        project.path.joinpath("pyproject.toml").write_text("[tool.heaplaw.floors]\nsplitt = 1\n")
+        result = run(project, tests=self.TARGET)
+        assert result.ret != 0
+        result.stdout.fnmatch_lines(["*heaplaw: *pyproject.toml*unknown word 'splitt' in a floor*"])
+
+    def test_junit(self, project):
+        """The report for machines says what was reached, and what never was."""
+        run(project, "--junit-xml=report.xml", tests=self.TARGET)
+        text = project.path.joinpath("report.xml").read_text()
+        assert re.search(r'<property name="heaplaw_reached" value="\d+ of \d+"', text)
+        assert '<property name="heaplaw_never_reached"' in text

@@ -1,10 +1,15 @@
 """Shorter traces that no deletion leads to, and smaller arenas."""
 
+from planted import Good
+
 from heaplaw import Kind, Operation, run
 from heaplaw.impls.registry import factory
+from heaplaw.lawbook import LAWS
+from heaplaw.properties.exhaustive import explore
 from heaplaw.properties.minimize import minimize
-from heaplaw.properties.shorter import shorter
-from heaplaw.properties.smaller_arena import in_smaller_arena
+from heaplaw.properties.nearest import nearest, own_letters, searchable
+from heaplaw.properties.shorter import shortcuts, shorter
+from heaplaw.properties.smaller_arena import in_smaller_arena, scaled
 
 
 def alloc(name, size, align=1):
@@ -77,6 +82,56 @@ class TestSmallerArena:
 
     def test_nothing_to_lower(self):
         """A target without a size of its own is left as it is."""
-        found = run(factory("tlsf@conte-3.1"), [Operation(Kind.BAD_ALLOC, 0, 1 << 64, 1, "huge")])
-        assert in_smaller_arena("tlsf@conte-3.1", found) == ("tlsf@conte-3.1", found)
-        assert in_smaller_arena("some.module:Target,pages=8", found) == ("some.module:Target,pages=8", found)
+        name, trace = "tlsf@conte-3.1", [Operation(Kind.BAD_ALLOC, 0, (1 << 64) - 7, 1, "huge")]
+        found = run(factory(name), trace)
+        assert found.law == "bad-size-rejected"
+        assert in_smaller_arena(name, found) == (name, found)
+
+    def test_scaled(self):
+        """Sizes are divided and rounded up; all else stays."""
+        assert scaled([alloc(0, 9, 8), free(0), alloc(1, 1)], 2) == [alloc(0, 3, 8), free(0), alloc(1, 1)]
+
+
+class TestShortcuts:
+    def test_one_for_many(self):
+        """Two to four operations become one of the trace's letters, the last operation stays."""
+        seen = list(shortcuts(LONG))
+        assert {len(ops) for ops in seen} == {len(LONG) - less for less in (1, 2, 3)}
+        assert all(ops[-1] == LONG[-1] for ops in seen)
+
+    def test_heirs(self):
+        """A request that takes the place of others may stand for one that is named later on."""
+        assert [alloc(2, 24), free(0), free(2)] in shortcuts(LONG)
+
+
+class TestNearest:
+    NAME = "percpu-bitmap@4.14,unit=96,block=32,chunks=1"
+    LONG = (alloc(0, 1), alloc(1, 1), alloc(2, 5), free(1), free(0), free(2), alloc(3, 5), alloc(4, 1))
+
+    def test_shortest(self):
+        """What is found is as short as the exhaustive engine says, and breaks the law on a fresh target."""
+        best = nearest(factory(self.NAME), own_letters(self.LONG), "hint-sound", below=len(self.LONG))
+        found = explore(self.NAME, only=["hint-sound"], sizes=(1, 5), depth=8).finding
+        assert len(best) == len(found.trace.operations) == 4
+        assert run(factory(self.NAME), best, mute=LAWS.keys() - {"hint-sound"}).law == "hint-sound"
+
+    def test_bounded(self):
+        """Nothing longer than asked for, nothing that the predicate does not take, nothing beyond the budget."""
+        build, letters = factory(self.NAME), own_letters(self.LONG)
+        asked = []
+        assert nearest(build, letters, "hint-sound", below=4) is None
+        assert nearest(build, letters, "hint-sound", below=6, fails=asked.append) is None
+        assert asked
+        assert nearest(build, letters, "hint-sound", below=8, most=5) is None
+
+    def test_what_cannot_be_kept(self):
+        """A target that can be neither snapshotted nor pickled is not searched."""
+
+        class Opaque(Good):
+            def __init__(self):
+                super().__init__()
+                self.secret = lambda: None
+
+        assert searchable(Good)
+        assert not searchable(Opaque)
+        assert nearest(Opaque, own_letters(LONG), "disjoint", below=4) is None

@@ -13,7 +13,7 @@ from heaplaw.checker import Checker
 from heaplaw.codec import FIRST_BYTE, Codec
 from heaplaw.impls.registry import BUILT_IN, factory
 from heaplaw.operations import Kind
-from heaplaw.properties import plain, shards, workhorse
+from heaplaw.properties import plain, shards, tallying, workhorse
 from heaplaw.properties.steering import LENGTH, Head, Steering
 from heaplaw.properties.verdict import Status, exit_code
 from heaplaw.properties.workhorse import Fed, check
@@ -49,8 +49,9 @@ class TestPlantedBugs:
 
     def test_a_hang_ends(self, monkeypatch):
         """A target that loops for ever is a counterexample, and the engine comes back."""
-        for costly in ("smallest", "pinpoint_bounded"):  # each of their tries costs its whole time
-            monkeypatch.setattr(workhorse, costly, lambda build, found, mute: found)
+        # every try to make it small would cost its whole time
+        monkeypatch.setattr(tallying, "pinpoint_bounded", lambda build, found, mute: found)
+        monkeypatch.setattr(tallying, "reduced", lambda name, found, mute, **how: (name, found))
         monkeypatch.setattr(plain, "_SEQUENCE_SECONDS", 0.5)
         tally = check("planted:Loops", 2_000, 1, only=["returns"])
         assert [f.violation.seen for f in tally.findings if f.violation.law == "returns"] == ["a hang"]
