@@ -369,14 +369,20 @@ class PercpuBitmap(PercpuHeap[Chunk]):
                     yield Hint("block.right", block.right_free << 2, region, Direction.EXACT, Quantity.FREE_AT_END)
 
     def counters(self) -> Mapping[str, int]:
-        """``free_bytes``, ``live_objects``, ``pages`` of the source, and the revision's ``empty_pages``."""
+        """``free_bytes``, ``live_objects``, ``pages`` of the source, and the revision's ``empty_pages``.
+
+        Where all pages are the source's, ``untouched_pages`` too: empty ones of every chunk, isolated or not.
+        """
         chunks = self._chunks.values()
-        return {
+        counts = {
             "free_bytes": sum([chunk.free_bits for chunk in chunks]) << 2,
             "live_objects": sum([chunk.areas() for chunk in chunks]),
             "pages": sum([chunk.populated.bit_count() for chunk in chunks if not chunk.immutable]),
             "empty_pages": self._empty_pages(),
         }
+        if not any(chunk.immutable for chunk in chunks):
+            counts["untouched_pages"] = sum([chunk.nr_empty for chunk in chunks])
+        return counts
 
     def metadata(self) -> tuple[int, int]:
         """Bytes in the areas themselves (none) and beside them."""

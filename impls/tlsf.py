@@ -37,7 +37,7 @@ whose answer could not be told from a refusal).
 [(0, 8, 1008, (2, 31))]
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import compress
 
@@ -153,7 +153,7 @@ class Tlsf(SegregatedLists):
 
     def read(self, handle: int, at: int, length: int) -> bytes:
         """``length`` bytes from offset ``at`` of a live block.  O(length)."""
-        return bytes(self._bytes[handle + at : handle + at + length])
+        return self._bytes[handle + at : handle + at + length].tobytes()
 
     def write(self, handle: int, at: int, data: bytes) -> None:
         """Put ``data`` at offset ``at`` of a live block.  ValueError past the arena's end.  O(length)."""
@@ -167,22 +167,25 @@ class Tlsf(SegregatedLists):
 
     def free_regions(self) -> Iterator[FreeRegion]:
         """Free blocks met walking the arena, with the list that each one's size belongs on.  O(blocks)."""
-        word, list_of = self._word, self._g.insert
+        word, shift, sl = self._word, self._shift, self._sl
         for block, head in self._walk():
             if head & _FREE:
                 size = head & ~_FLAGS
-                yield FreeRegion(0, block * word, size, list_of(size))
+                number = insert(size, shift, sl)
+                yield FreeRegion(0, block * word, size, (number >> sl, number & (1 << sl) - 1))
 
     def lists(self) -> Iterator[Listed]:
         """Free blocks met walking the lists.  O(lists + free blocks)."""
+        word, sl = self._word, self._sl
         for number, block in self._listed():
-            yield Listed(self._g.levels(number), (0, block * self._word))
+            yield Listed((number >> sl, number & (1 << sl) - 1), (0, block * word))
 
     def counters(self) -> dict[str, int]:
         """Live objects by the size words; free bytes and the largest free payload by the lists.  O(blocks)."""
-        free = [self._words[block - 1] & ~_FLAGS for _, block in self._listed()]
+        words = self._words
+        free = [words[block - 1] & ~_FLAGS for _, block in self._listed()]
         return {
-            "live_objects": sum(1 for _, head in self._walk() if not head & _FREE),
+            "live_objects": len([head for _, head in self._walk() if not head & _FREE]),
             "free_bytes": sum(free),
             "largest_free": max(free, default=0),
         }
@@ -194,56 +197,35 @@ class Tlsf(SegregatedLists):
 
     def metadata(self) -> tuple[int, int]:
         """(bytes in the arena, bytes of the control structure).  O(blocks)."""
-        in_place = self._word * (1 + sum(1 for _ in self._walk()))
+        in_place = self._word * (1 + len(list(self._walk())))
         return in_place, _control_bytes(self._g, len(self._alignments))
 
     # ---- states ----------------------------------------------------------------------
 
+    def shape(self) -> "_Shape":
+        """What a snapshot would have as its shape, at less cost.  O(arena + lists)."""
+        alignments = tuple(sorted(self._alignments.items())) if self._alignments else ()
+        return _shape(self._bits, self._words.tolist(), self._heads, (self._rows, *self._row_bits), alignments)
+
     def snapshot(self) -> "State":
-        """The heap as it is now; hashable.  O(arena + lists)."""
-        return State(self._shape(), bytes(self._bytes), tuple(self._heads))
+        """The heap as it is now; hashable.  O(arena + lists).  RuntimeError for a broken one."""
+        return State(*self._image(), self.shape())
+
+    def _image(self) -> "_Image":
+        """Memory, list heads, bitmaps (rows first), alignments: all that there is."""
+        alignments = tuple(sorted(self._alignments.items())) if self._alignments else ()
+        return self._bits, self._bytes.tobytes(), tuple(self._heads), (self._rows, *self._row_bits), alignments
 
     def restore(self, state: "State") -> None:
         """Return to a state of ``snapshot``.  O(arena + lists)."""
-        _, _, self._rows, row_bits, alignments = state.shape
         self._bytes[:] = state.memory
-        self._heads, self._row_bits, self._alignments = list(state.heads), list(row_bits), dict(alignments)
+        self._rows, *self._row_bits = state.bits
+        self._heads, self._alignments = list(state.heads), dict(state.alignments)
         self._found = self._probed = self._scanned = 0
 
     def stands_at(self, state: "State") -> bool:
         """Is this byte for byte a state of ``snapshot``?  Cheaper than another snapshot.  O(arena + lists)."""
-        _, _, rows, row_bits, alignments = state.shape
-        return (
-            self._bytes == state.memory
-            and tuple(self._heads) == state.heads
-            and (self._rows, tuple(self._row_bits)) == (rows, row_bits)
-            and self._alignments == dict(alignments)
-        )
-
-    def _shape(self) -> "_Shape":
-        """Blocks with their back links, lists in order with theirs, bitmaps: all but contents and dead bytes.
-
-        Written out, without the walkers: an exhaustive search spends a fifth of its time here.
-        """
-        words, heads, bits, limit = self._words, self._heads, self._bits, self._arena >> self._bits
-        blocks: list[int] = []
-        block, head = 1, words[0]
-        while size := head & ~_FLAGS:
-            blocks += (head, words[block - 2] if head & _PREV_FREE else 0)
-            block += (size >> bits) + 1
-            if block > limit:
-                raise RuntimeError(f"a block reaches past the arena, to {block << bits}")
-            head = words[block - 1]
-        listed: list[int] = []
-        for number in compress(range(len(heads)), heads):
-            block = heads[number]
-            while block:
-                listed += (number, block, words[block + 1])
-                if len(listed) > 3 * limit:
-                    raise RuntimeError("a free list does not end")
-                block = words[block]
-        alignments = tuple(sorted(self._alignments.items())) if self._alignments else ()
-        return tuple(blocks), tuple(listed), self._rows, tuple(self._row_bits), alignments
+        return self._image() == (self._bits, state.memory, state.heads, state.bits, state.alignments)
 
     # ---- blocks ----------------------------------------------------------------------
 
@@ -405,8 +387,40 @@ class Tlsf(SegregatedLists):
             self._clear(number)
 
 
-_Shape = tuple[tuple[int, ...], tuple[int, ...], int, tuple[int, ...], tuple[tuple[int, int], ...]]
-# Size words and back links; list, block and back link of list members; rows; bits of each row; alignments.
+_Alignments = tuple[tuple[int, int], ...]
+_Image = tuple[int, bytes, tuple[int, ...], tuple[int, ...], _Alignments]
+_Shape = tuple[tuple[int, ...], _Alignments]
+
+
+def _shape(
+    shift: int, words: Sequence[int], heads: Sequence[int], bits: Sequence[int], alignments: _Alignments
+) -> _Shape:
+    """Bitmaps, size words with back links, lists with theirs, alignments: all but contents and dead bytes.
+
+    One row of numbers, since an exhaustive search spends a tenth of its time here: a block of no bytes
+    ends the blocks, and a number below 0 begins a list.  RuntimeError for a broken heap.
+    """
+    row, block = list(bits), 1
+    add, most = row.append, 4 * (len(words) + len(heads))
+    try:
+        while size := (head := words[block - 1]) & ~_FLAGS:
+            add(head)
+            if head & _PREV_FREE:
+                add(words[block - 2])
+            block += (size >> shift) + 1
+        row += (head, words[block - 2]) if head & _PREV_FREE else (head,)
+        for number in compress(range(len(heads)), heads):
+            add(~number)
+            block = heads[number]
+            while block:
+                add(block)
+                add(words[block + 1])
+                block = words[block]
+                if len(row) > most:
+                    raise RuntimeError("a free list does not end")
+    except IndexError:
+        raise RuntimeError(f"a block reaches past the arena, to {block << shift}") from None
+    return tuple(row), alignments
 
 
 class State:
@@ -415,14 +429,32 @@ class State:
     ``shape`` is what equality means.  Contents ride along, for ``restore``.
     """
 
-    __slots__ = ("heads", "memory", "shape")
+    __slots__ = ("_shape", "alignments", "bits", "heads", "memory", "shift")
 
-    def __init__(self, shape: _Shape, memory: bytes, heads: tuple[int, ...]) -> None:
-        self.shape, self.memory, self.heads = shape, memory, heads
+    def __init__(
+        self,
+        shift: int,
+        memory: bytes,
+        heads: tuple[int, ...],
+        bits: tuple[int, ...],
+        alignments: _Alignments,
+        shape: _Shape | None = None,
+    ) -> None:
+        """``shift``: log2 of a word's bytes."""
+        self.shift, self.memory, self.heads, self.bits, self.alignments = shift, memory, heads, bits, alignments
+        self._shape = shape
 
-    def __reduce__(self) -> tuple[type["State"], tuple[_Shape, bytes, tuple[int, ...]]]:
-        """Pickled by its three parts: several times as fast as slot by slot."""
-        return State, (self.shape, self.memory, self.heads)
+    @property
+    def shape(self) -> _Shape:
+        """All that decides about the future."""
+        if self._shape is None:
+            words = memoryview(self.memory).cast("Q" if self.shift == 3 else "I").tolist()
+            self._shape = _shape(self.shift, words, self.heads, self.bits, self.alignments)
+        return self._shape
+
+    def __reduce__(self) -> tuple[type["State"], _Image]:
+        """Pickled by its parts, without the shape, which they decide."""
+        return State, (self.shift, self.memory, self.heads, self.bits, self.alignments)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, State) and self.shape == other.shape
@@ -449,7 +481,8 @@ def _contract(arena: int, word: int, sl: int, top: int, rev: str) -> tuple[Contr
     if arena % g.word or not least <= arena < g.most:
         raise ValueError(f"arena must be a multiple of {g.word}, from {least} to {g.most}, not {arena}")
     largest = g.list_start(arena - 2 * g.word)
-    promise = partial(_can_serve, arena, g, bool(rev))
+    searched = lru_cache(maxsize=4096)(partial(_searched, g, bool(rev)))
+    promise = partial(_can_serve, arena, g.word, searched)
     contract = Contract(
         arena=arena,
         max_size=largest,
@@ -462,10 +495,10 @@ def _contract(arena: int, word: int, sl: int, top: int, rev: str) -> tuple[Contr
         prologue=g.word,
         epilogue=g.word,
         mergeable=always,
-        list_of=partial(_list_of, g),
+        list_of=partial(_list_of, g.shift, g.sl),
         overhead=partial(_overhead, arena, g),
         metadata_bound=partial(_metadata_bound, g),
-        waste=partial(_waste, g, bool(rev)),
+        waste=lru_cache(maxsize=4096)(partial(_waste, g, bool(rev))),
         drained_size=largest,
         must_serve=promise,
         must_refuse=partial(_cannot_serve, promise),
@@ -485,35 +518,45 @@ def _limits(g: Geometry, largest: int) -> tuple[int, ...]:
 
 
 
-def _list_of(g: Geometry, region: FreeRegion) -> Hashable:
-    return g.insert(region.length)
+def _list_of(shift: int, sl: int, region: FreeRegion) -> Hashable:
+    number = insert(region.length, shift, sl)
+    return number >> sl, number & (1 << sl) - 1
 
 
-def _payloads(arena: int, g: Geometry, shadow: Shadow) -> Iterator[int]:
+def _payloads(arena: int, word: int, shadow: Shadow) -> Iterator[int]:
     """Payload sizes of the free blocks that the gaps between live payloads must be.
 
     A gap holds the size word of the free block, and that of the live block or sentinel behind it.
     """
-    for low, high in shadow.gaps(0, g.word, arena):
-        size = high - low - (g.word if low == g.word else 2 * g.word)
+    for low, high in shadow.gaps(0, word, arena):
+        size = high - low - (word if low == word else 2 * word)
         if size > 0:
             yield size
 
 
 def _can_serve(
-    arena: int, g: Geometry, published: bool, request: Request, shadow: Shadow, _: PageSource | None
+    arena: int, word: int, searched: Callable[[int, int], int], request: Request, shadow: Shadow, _: PageSource | None
 ) -> bool:
     """Good fit is exact: served if and only if some free block stands on the searched list or a later one."""
-    if request.size < 1 or not is_power_of_two(request.align) or request.size >= g.most:
-        return False
-    adjusted = max(align_up(request.size, g.word), g.least)
+    least = searched(request.size, request.align)
+    if least:
+        for size in _payloads(arena, word, shadow):
+            if size >= least:
+                return True
+    return False
+
+
+def _searched(g: Geometry, published: bool, size: int, align: int) -> int:
+    """Where the list begins at which the search for a request starts, in bytes of payload; 0: never served."""
+    if size < 1 or not is_power_of_two(align) or size >= g.most:
+        return 0
+    adjusted = max(align_up(size, g.word), g.least)
     if not published:
         adjusted = g.round_up(adjusted)
-    wanted = g.with_gap(adjusted, request.align) if request.align > g.word else adjusted
+    wanted = g.with_gap(adjusted, align) if align > g.word else adjusted
     if wanted >= g.most:
-        return False
-    first = g.search(wanted)
-    return any(g.insert(size) >= first for size in _payloads(arena, g, shadow))
+        return 0
+    return g.round_up(wanted) if wanted >= g.small else wanted
 
 
 def _cannot_serve(can: "partial[bool]", request: Request, shadow: Shadow, source: PageSource | None) -> bool:
@@ -522,7 +565,7 @@ def _cannot_serve(can: "partial[bool]", request: Request, shadow: Shadow, source
 
 def _overhead(arena: int, g: Geometry, shadow: Shadow, _: PageSource | None) -> int:
     """A size word for each block, live or free, and one for the sentinel."""
-    return g.word * (len(shadow) + sum(1 for _ in _payloads(arena, g, shadow)) + 1)
+    return g.word * (len(shadow) + len(list(_payloads(arena, g.word, shadow))) + 1)
 
 
 def _control_bytes(g: Geometry, alignments: int) -> int:

@@ -13,6 +13,7 @@ words of their payload; which words, the allocator says.  Block 0 is no block.
 """
 
 from collections.abc import Iterator
+from itertools import compress
 
 from heaplaw.protocol import ListBit
 
@@ -72,8 +73,8 @@ class SegregatedLists:
     def _listed(self) -> Iterator[tuple[int, int]]:
         """(list number, block) of every listed block, in order.  RuntimeError for a list that does not end."""
         words, left, link = self._words, len(self._words), self._next_link
-        for number, head in self._filled():
-            block = head
+        for number in self._filled():
+            block = self._heads[number]
             while block:
                 left -= 1
                 if left < 0:
@@ -81,20 +82,19 @@ class SegregatedLists:
                 yield number, block
                 block = words[block + link]
 
-    def _filled(self) -> Iterator[tuple[int, int]]:
-        """(number, head) of every list that has one, whatever the bitmaps say; most rows are empty as a whole."""
-        heads, sl = self._heads, self._sl
-        for start in range(0, len(heads), 1 << sl):
-            if any(of_row := heads[start : start + (1 << sl)]):
-                yield from ((start + s, head) for s, head in enumerate(of_row) if head)
+    def _filled(self) -> Iterator[int]:
+        """Numbers of the lists that have a head, whatever the bitmaps say.  O(lists), but hardly felt."""
+        return compress(range(len(self._heads)), self._heads)
 
     def list_bits(self) -> Iterator[ListBit]:
         """Both levels of bitmaps: every set bit, and the bit of every list that has a head.  O(lists)."""
-        heads, rows, sl = self._heads, self._rows, self._sl
-        for row, bits in enumerate(self._row_bits):
-            of_row = heads[row << sl : (row + 1) << sl]
-            if bits or rows >> row & 1 or any(of_row):
-                yield ListBit(f"row {row}", tuple((row, s) for s in range(1 << sl)), bool(rows >> row & 1))
-                for s, head in enumerate(of_row):
-                    if head or bits >> s & 1:
-                        yield ListBit(f"list {row},{s}", ((row, s),), bool(bits >> s & 1))
+        rows, row_bits, heads, sl = self._rows, self._row_bits, self._heads, self._sl
+        told = {number >> sl for number in self._filled()}
+        told.update(compress(range(len(row_bits)), row_bits))
+        told.update([row for row in range(min(len(row_bits), rows.bit_length())) if rows >> row & 1])
+        for row in sorted(told):
+            bits = row_bits[row]
+            yield ListBit(f"row {row}", tuple([(row, s) for s in range(1 << sl)]), bool(rows >> row & 1))
+            for s in range(1 << sl):
+                if bits >> s & 1 or heads[row << sl | s]:
+                    yield ListBit(f"list {row},{s}", ((row, s),), bool(bits >> s & 1))

@@ -38,6 +38,7 @@ class Mutant(NamedTuple):
     line: int
     before: str
     after: str
+    text: str = ""  # of the line, for those who keep lists of mutants: line numbers do not last
 
     def __str__(self) -> str:
         return f"{self.module.rpartition('.')[2]}:{self.line} {self.before} -> {self.after}"
@@ -45,11 +46,12 @@ class Mutant(NamedTuple):
 
 def mutants(module: str, text: str) -> list[Mutant]:
     """All mutants of a module's text, in order.  O(nodes)."""
-    found = []
+    found, lines = [], text.splitlines()
     for number, (node, change) in enumerate(_changes(ast.parse(text))):
         before = ast.unparse(node)
         changed = change()
-        found.append(Mutant(module, number, node.lineno, _short(before), _short(ast.unparse(changed))))
+        where = node.lineno, _short(before), _short(ast.unparse(changed)), lines[node.lineno - 1].strip()
+        found.append(Mutant(module, number, *where))
         change()  # every change undoes itself
     return found
 

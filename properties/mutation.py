@@ -41,6 +41,7 @@ _TASKS = 40  # mutants that a worker judges, about, before it is replaced
 _GRACE = 5.0  # CPU seconds after which a whole judgment is cut off
 
 KILLED, SURVIVED, HUNG = "killed", "survived", "inconclusive"
+PUBLISHED = "only published revisions run it"  # why a mutant is not judged: no check of the target meets it
 
 
 class Judged(NamedTuple):
@@ -77,17 +78,101 @@ def text_of(module: str) -> str:
 
 def _imports(module: str) -> list[str]:
     """Modules of the same package that a module takes its steps from."""
-    named = [
-        _PACKAGE + (node.module or "")
-        for node in ast.walk(ast.parse(text_of(module)))
-        if isinstance(node, ast.ImportFrom) and node.level == 1
-    ]
+    named = [_PACKAGE + (node.module or "") for node in _relative_imports(module)]
     return [name for name in named if not any(word in name.removeprefix(_PACKAGE) for word in _ASIDE)]
 
 
+def _relative_imports(module: str) -> list[ast.ImportFrom]:
+    nodes = ast.walk(ast.parse(text_of(module)))
+    return [node for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 1]
+
+
 def all_mutants(target: str) -> list[Mutant]:
-    """All mutants of a target's code, module by module."""
-    return [mutant for module in modules_of(target) for mutant in mutants(module, text_of(module))]
+    """All mutants of a target's code, module by module; not of what it does not use of modules that it shares."""
+    modules = modules_of(target)
+    lines = _lines_used(target, modules)
+    return [
+        mutant for module in modules for mutant in mutants(module, text_of(module)) if mutant.line in lines[module]
+    ]
+
+
+def _lines_used(target: str, modules: Sequence[str]) -> dict[str, set[int]]:
+    """By module, the lines of the classes and functions that a target's class mentions, or that those mention."""
+    known = BUILT_IN[parse(target).base]
+    trees = {module: ast.parse(text_of(module)) for module in modules}
+    waiting, seen = [(known.module, known.cls)], set[tuple[str, str]]()
+    lines: dict[str, set[int]] = {module: set() for module in modules}
+    while waiting:
+        place = module, name = waiting.pop()
+        if place in seen or module not in trees:
+            continue
+        seen.add(place)
+        for node in trees[module].body:
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and name in {alias.name for alias in node.names}:
+                waiting.append((_PACKAGE + (node.module or ""), name))
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+                lines[module] |= set(range(node.lineno, (node.end_lineno or 0) + 1))
+                waiting += [(module, one.id) for one in ast.walk(node) if isinstance(one, ast.Name)]
+            elif isinstance(node, ast.Assign | ast.AnnAssign) and name in _bound(node):
+                waiting += [(module, one.id) for one in ast.walk(node) if isinstance(one, ast.Name)]
+    return lines
+
+
+def _bound(node: ast.Assign | ast.AnnAssign) -> set[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def text_of(module: str) -> str:
+    """A module's source."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).read_text()
+
+
+def _imports(module: str) -> list[str]:
+    """Modules of the same package that a module takes its steps from."""
+    named = [_PACKAGE + (node.module or "") for node in _relative_imports(module)]
+    return [name for name in named if not any(word in name.removeprefix(_PACKAGE) for word in _ASIDE)]
+
+
+def _relative_imports(module: str) -> list[ast.ImportFrom]:
+    nodes = ast.walk(ast.parse(text_of(module)))
+    return [node for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 1]
+
+
+def all_mutants(target: str) -> list[Mutant]:
+    """All mutants of a target's code, module by module; not of what it does not use of modules that it shares."""
+    modules = modules_of(target)
+    known = BUILT_IN[parse(target).base]
+    used: dict[str, set[str]] = {module: set() for module in modules}
+    used[known.module].add(known.cls)
+    for module in modules:
+        for node in _relative_imports(module):
+            used.get(_PACKAGE + (node.module or ""), set()).update(alias.name for alias in node.names)
+    return [
+        mutant
+        for module in modules
+        for lines in [_lines_of(text_of(module), used[module])]
+        for mutant in mutants(module, text_of(module))
+        if mutant.line in lines
+    ]
+
+
+def _lines_of(text: str, names: set[str]) -> set[int]:
+    """Lines of what stands under these names at a module's top, and of what that mentions."""
+    tops = {
+        node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    waiting, found = [tops[name] for name in names & tops.keys()], dict[str, ast.stmt]()
+    while waiting:
+        node = waiting.pop()
+        if node.name not in found:
+            found[node.name] = node
+            mentioned = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+            waiting += [tops[name] for name in mentioned & tops.keys()]
+    return {line for node in found.values() for line in range(node.lineno, (node.end_lineno or 0) + 1)}
 
 
 def score(
@@ -134,14 +219,12 @@ def _start_worker() -> None:
 def judge(target: str, mutant: Mutant, seconds: float, seed: int) -> Judged:
     """Check a target that has this change in it, until a law is broken or the time is up."""
     started = time.process_time()
-    with _planted(target, mutant):
+    with loaded_anew(_Finder(mutant.module, mutated(text_of(mutant.module), mutant.number))):
         try:
             with watchdog(seconds + _GRACE):
                 law, operations = _first_broken(target, seconds, seed)
         except Hang:
             law, operations = "a hang", 0
-        except TargetError:  # not even a fresh heap can be made
-            law, operations = "returns", 0
     spent = time.process_time() - started
     verdict = HUNG if law == "a hang" else KILLED if law else SURVIVED
     return Judged(mutant, verdict, law, spent, operations)
@@ -151,20 +234,23 @@ def _first_broken(target: str, seconds: float, seed: int) -> tuple[str, int]:
     """The first law that breaks and the operations until then; no law if the time is up."""
     end = time.process_time() + seconds
     rng = Random(f"mutants {target} {seed}")
-    builders = [factory(name) for name in variants(target)]
-    sizes = [first_sizes(build().contract, rng) for build in builders]
-    operations = 0
+    try:
+        builders = [factory(name) for name in variants(target)]
+        sizes = [first_sizes(build().contract, rng) for build in builders]
+    except Exception:  # not even a fresh heap can be made
+        return "returns", 0
+    operations, otherwise = 0, ""
     for build, first in cycle(list(zip(builders, sizes, strict=True))):
         run = Run(build, Random(rng.getrandbits(64)), (), first)
         found = run.go()
         operations += run.checker.index + 1
         if run.checker.problem == "a hang":
-            return "a hang", operations
-        if found is not None:
+            otherwise = "a hang"  # no kill; another run may break a law
+        elif found is not None:
             return found.law, operations
         if time.process_time() > end:
             break
-    return "", operations
+    return otherwise, operations
 
 
 class _Finder(MetaPathFinder, Loader):
@@ -184,16 +270,16 @@ class _Finder(MetaPathFinder, Loader):
 
 
 @contextmanager
-def _planted(target: str, mutant: Mutant) -> Iterator[None]:
-    """All modules of a target loaded anew with one change in them; afterwards as they were."""
+def loaded_anew(*finders: MetaPathFinder) -> Iterator[None]:
+    """All modules of implementations loaded anew, with what these finders change; afterwards as they were."""
     names = [name for name in sys.modules if name.startswith(_PACKAGE) and not name.endswith(".registry")]
     before = {name: sys.modules.pop(name) for name in names}
-    finder = _Finder(mutant.module, mutated(text_of(mutant.module), mutant.number))
-    sys.meta_path.insert(0, finder)
+    sys.meta_path[:0] = finders
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        for finder in finders:
+            sys.meta_path.remove(finder)
         for name in [name for name in sys.modules if name.startswith(_PACKAGE) and not name.endswith(".registry")]:
             del sys.modules[name]
         sys.modules.update(before)

@@ -17,8 +17,9 @@ True
 import io
 import marshal
 import pickle
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
@@ -31,8 +32,8 @@ from heaplaw.operations import Kind, Operation
 from heaplaw.protocol import Refusal
 from heaplaw.shadow import SPACE_SHIFT, Block, Shadow
 
-_ALWAYS = -(1 << 60)  # operations' worth of walks already paid for: no law is put off
 _NOT_FREED = -2
+_MOST_KNOWN = 1 << 14  # entries of a memory that only saves time
 _WORD = 8  # bytes
 _PLAIN = 2  # version of marshal's format that writes equal values alike, whoever else refers to them
 
@@ -191,9 +192,9 @@ def _blanked(slab: Sequence[Any], places: list[tuple[int, int]]) -> bytes:
 
 def _zsmalloc(state: Any, live: tuple[Live, ...]) -> Any:
     """A free slot's first word is a link and stays; what is longer is an object's."""
-    cells, free_cells, handles, listed, areas = state
+    cells, free_cells, handles, listed, areas, *rest = state
     images = [tuple([piece if len(piece) <= _WORD else b"" for piece in entry[-1]]) for entry in listed]
-    return cells, free_cells, handles, _but_the_last(listed), images, _unread(areas)
+    return cells, free_cells, handles, _but_the_last(listed), images, _unread(areas), *rest
 
 
 _SHAPES: dict[str, Shape] = {
@@ -228,11 +229,19 @@ def _own_shape(state: Any, live: tuple[Live, ...]) -> Any:
 
 def fingerprint(position: Position, shape: Shape = _own_shape) -> int:
     """64 bits of a position, never 0; equal positions have equal ones in every process.  O(its size)."""
-    parts = (shape(position.state, position.live), *position[1:])
+    return digest(spelled(shape(position.state, position.live), *position[1:]))
+
+
+def spelled(*parts: Any) -> bytes:
+    """Values as bytes: the same ones for equal values, in every process.  Raises KeepError where that cannot be."""
     try:
-        text = marshal.dumps(parts, _PLAIN)
+        return marshal.dumps(parts, _PLAIN)
     except ValueError:
-        text = marshal.dumps(_plain(parts), _PLAIN)
+        return marshal.dumps(_plain(parts), _PLAIN)
+
+
+def digest(text: bytes) -> int:
+    """64 bits of it, never 0."""
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") or 1
 
 
@@ -287,19 +296,57 @@ def seed(extents: tuple[tuple[int, int, int], ...]) -> int:
 def shadow_of(blocks: Sequence[Block]) -> Shadow:
     """The shadow heap of these blocks, named by their index; what adding one by one gives, at half the cost."""
     shadow = Shadow()
-    shadow.names = list(range(len(blocks)))
-    shadow._where = dict(enumerate(shadow.names))
+    _enter(shadow, blocks)
+    shadow._starts.update(shadow._owners)
+    return shadow
+
+
+def _enter(shadow: Shadow, blocks: Sequence[Block]) -> None:
+    """Enter blocks under their index into an empty shadow heap, all but the sorted index of their places."""
     shadow.live = dict(enumerate(blocks))
-    owners, ends = shadow._owners, shadow._ends
+    shadow.names = names = list(shadow.live)
+    shadow._where = dict(zip(names, names, strict=True))
+    owners, ends, total, requested = shadow._owners, shadow._ends, 0, 0
     for block in blocks:
+        total += block.length
+        requested += block.size
         for space, start, length in block.extents:
             key = (space << SPACE_SHIFT) + start
             if length > 0 and key not in owners:
                 owners[key], ends[key] = block, key + length
-    shadow._starts.update(owners)
-    shadow.bytes = sum([block.length for block in blocks])
-    shadow.requested = sum([block.size for block in blocks])
-    return shadow
+    shadow.bytes, shadow.requested = total, requested
+
+
+class _Keys(list[int]):
+    """Sorted keys that nobody changes: what a shadow heap asks of a SortedList, without its chunks."""
+
+    def bisect_left(self, key: int) -> int:
+        return bisect_left(self, key)
+
+    def irange(self, low: int, high: int, inclusive: tuple[bool, bool]) -> list[int]:
+        """Keys in [low, high), which is all that is ever asked."""
+        return self[bisect_left(self, low) : bisect_left(self, high)]
+
+
+class StillShadow(Shadow):
+    """A shadow heap that is only looked at: cheaper to make, and its gaps are found once."""
+
+    __slots__ = ("_gaps",)
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        """``blocks``: named by their index."""
+        self._ends: dict[int, int] = {}
+        self._owners: dict[int, Block] = {}
+        _enter(self, blocks)
+        self._starts = _Keys(sorted(self._owners))
+        self._gaps: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
+
+    def gaps(self, space: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The same, remembered."""
+        known = self._gaps.get((space, start, end))
+        if known is None:
+            known = self._gaps[space, start, end] = list(super().gaps(space, start, end))
+        return iter(known)
 
 
 # ---- the checker that stands at a position -----------------------------------------------------
@@ -316,11 +363,9 @@ class Prober(Checker):
         self.thorough = True
         self.keeper = keeper(target)
         self.shape = shape_of(target)
-        self.probing = False  # a request leaves the shadow heap as it is
         self.forgetful = False  # do the target's states lack contents, so that they are to be written again?
-        self.placed: Block | None = None  # what the last such request was given
+        self._known: dict[tuple[int, Live], tuple[Block, tuple[Any, int, bytes]]] = {}  # see `stand`
         self.blocks: list[Block] = []  # live, in canonical order as of `take`
-        self._spent = _ALWAYS
         self._compares = self._asks("contents")
         self._zeroes = self._asks("zeroed")
         self._expected: list[tuple[Any, int, bytes]] = []
@@ -339,16 +384,8 @@ class Prober(Checker):
             self.source = getattr(target, "source", None)
             self._bind()
         self._circumstance(position)
-        blocks: list[Block] = []
-        self.blocks = blocks
-        for name, (live, handle) in enumerate(zip(position.live, handles, strict=True)):
-            extents, size, align, group, atomic, cpu, mapped, _ = live
-            block = Block(name, handle, size, align, extents)
-            block.group, block.atomic, block.cpu, block.mapped = group, atomic, cpu, mapped
-            block.length = length = sum([length for _, _, length in extents])
-            if self._fills:
-                block.seed, block.written = seed(extents), max(0, min(size, length))
-            blocks.append(block)
+        alive = zip(position.live, handles, strict=True)
+        self.blocks = blocks = [self._block(name, live, handle) for name, (live, handle) in enumerate(alive)]
         self.shadow = shadow_of(blocks)
         self.births = len(blocks)
         self._mapped = Counter([block.mapped - 1 for block in blocks if block.mapped])
@@ -361,10 +398,52 @@ class Prober(Checker):
             if self.forgetful:
                 self._remind()
 
+    def stand(self, position: Position) -> None:
+        """The same for a ``nimble`` one that will try this and that and leave the shadow heap alone.
+
+        Blocks are met again and again at the same places, so they are made once.
+        """
+        self.target.restore(position.state)
+        self._circumstance(position)
+        known, blocks, expected = self._known, [], []
+        for named in enumerate(position.live):
+            block, filled = known.get(named) or self._meet(named)
+            blocks.append(block)
+            expected.append(filled)
+        self.blocks = blocks
+        self.shadow = StillShadow(blocks)
+        self.births = len(blocks)
+        if self.by_handle is not None:
+            self.by_handle = {block.handle: block for block in blocks}
+        if self._compares:
+            self._expected = expected
+            if self.forgetful:
+                self._remind()
+
+    def _meet(self, named: tuple[int, Live]) -> tuple[Block, tuple[Any, int, bytes]]:
+        """A block of this name and what it is filled with."""
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        block = self._block(*named, named[1][-1])
+        self._known[named] = met = block, (block.handle, block.written, block.pattern(0, block.written))
+        return met
+
+    def _block(self, name: int, live: Live, handle: Any) -> Block:
+        extents, size, align, group, atomic, cpu, mapped, _ = live
+        block = Block(name, handle, size, align, extents)
+        block.group, block.atomic, block.cpu, block.mapped = group, atomic, cpu, mapped
+        block.length = length = sum([length for _, _, length in extents])
+        if self._fills:
+            block.seed, block.written = seed(extents), max(0, min(size, length))
+        return block
+
     def rewind(self, position: Position) -> None:
         """Only the target goes back; the shadow heap stands there still.  For ``nimble`` ones."""
         self.target.restore(position.state)
-        self._circumstance(position)
+        self._freed_at, self._refused_since = _NOT_FREED, 0
+        if self.source is not None:
+            self.source.fail_next(*position.armed)
+            self.source.highest_order = 0
         if self.forgetful:
             self._remind()
 
@@ -430,19 +509,11 @@ class Prober(Checker):
 
     # ---- trying one thing, with the shadow heap left alone ----
 
-    def attempt(self, op: Operation) -> None:
-        """A request for memory and its laws; ``placed`` is what was given, or None."""
-        self.placed = None
-        self.probing = True
-        try:
-            self._alloc(op)
-        finally:
-            self.probing = False
-
-    def _settle(self, block: Block) -> None:
-        if not self.probing:
-            super()._settle(block)
-            return
+    def attempt(self, op: Operation) -> Block | None:
+        """A request for memory and its laws; what was given, filled but not entered."""
+        block = self._placed(op)
+        if block is None:
+            return None
         block.cpu = self.cpu
         if self.index == 0:
             self._ask("first")
@@ -453,7 +524,13 @@ class Prober(Checker):
         block.length = sum([length for _, _, length in block.extents])
         if self._fills:
             self._fill(block)
-        self.placed = block
+        return block
+
+    def affordable(self, met: str = "") -> bool:
+        """Always: no law is put off."""
+        if met:
+            self.counted[met] += 1
+        return True
 
     def again(self, freed: Block) -> None:
         """Ask for what was freed just now, and whether that holds which is promised of it."""
@@ -463,12 +540,14 @@ class Prober(Checker):
         self.answer = answer = self.call_alloc(freed.size)
         self._ask("again")
         if self._zeroes and not (answer is None or isinstance(answer, Refusal)):
-            extents = self._extents(answer) if self._extents is not None else ((0, answer, freed.size),)
+            extents = self._extents(answer) if self._extents is not None else self._told(answer, freed.size)
             self.block = Block(self.births, answer, freed.size, 1, extents)
             LAWS["zeroed"].check(self)
 
     def intact(self, gone: int = -1) -> None:
         """All blocks of ``take``, but for one that is gone, hold what was written to them."""
+        if not self._expected:
+            return
         read = self.target.read
         for index, (handle, length, expected) in enumerate(self._expected):
             if index != gone and length and read(handle, 0, length) != expected:

@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from typing import Any, NamedTuple
 
-from . import plain, workhorse
+from . import plain, searching, workhorse
 from .replay import confirm
 from .verdict import Finding, Tally
 
-ENGINES: dict[str, Callable[..., Tally]] = {plain.NAME: plain.check, workhorse.NAME: workhorse.check}
+ENGINES: dict[str, Callable[..., Tally]] = {
+    plain.NAME: plain.check, workhorse.NAME: workhorse.check, searching.NAME: searching.check,
+}  # fmt: skip
+"""Each takes (target, operations, seed) and more by keyword; one that is entered here is everybody's."""
 _SHARD = 50_000  # operations
 
 

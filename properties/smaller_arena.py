@@ -14,32 +14,60 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from heaplaw.checker import Checker
 from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse
+from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
 from heaplaw.runs import Violation
 
+from .alphabet import KINDS, alphabet
 from .minimize import Reduction, first_break
+from .nearest import nearest
+from .tiny import tiny
 
 _SIZED = (Kind.ALLOC, Kind.REALLOC)
+_SHORT = 2  # operations of a trace that need not get shorter
 
 
 def reduced(name: str, found: Violation, mute: Sequence[str] = (), **how: Any) -> tuple[str, Violation]:
     """A violation minimised, in the smallest arena that will do: the target's name there, and the violation.
 
-    Cut first, since cutting is cheap; what costs more is done in the smaller arena.  ``mute`` and ``how`` are for
-    ``smallest``.
+    Cut first, since cutting is cheap; what costs more is done in the smaller arena.  At last a shorter one is
+    looked for in the configuration that certificates are about.  ``mute`` and ``how`` are for ``smallest``.
     """
     work = Reduction(factory(name), found, mute, **how)
     work.cut()
     while work.recurs and (better := _moved(name, work, how)) is not None:
         name, work = better
-    return name, work.finish()
+    best = work.finish()
+    shorter = None if how.get("same_operation") or work.budget.late else _in_tiny(name, best)
+    return (name, best) if shorter is None else shorter
 
 
 def in_smaller_arena(name: str, found: Violation, mute: Sequence[str] = (), **how: Any) -> tuple[str, Violation]:
     """The same for what is minimised: name and violation as they were where nothing gets smaller."""
     smaller, best = reduced(name, found, mute, **how)
     return (name, found) if smaller == name else (smaller, best)
+
+
+def _in_tiny(name: str, found: Violation) -> tuple[str, Violation] | None:
+    """A shorter trace that breaks the law in the tiny configuration of a built-in target, or None."""
+    search = tiny(str(parse(name)._replace(parameters={})))
+    length = len(found.trace.operations)
+    if parse(name).base not in BUILT_IN or length <= _SHORT:
+        return None
+    try:
+        build = factory(search.name)
+        checker = Checker(build())
+        kinds = {int(kind) for kind in KINDS if checker.can(kind)}
+        letters = alphabet(checker.contract, kinds, search.sizes)
+    except ValueError:  # a bug that cannot be made that small
+        return None
+    operations = nearest(build, letters, found.law, below=length)
+    if operations is None:
+        return None
+    again = first_break(build, operations, LAWS.keys() - {found.law})
+    return (search.name, again) if again is not None and again.law == found.law else None
 
 
 def _moved(name: str, work: Reduction, how: dict[str, Any]) -> tuple[str, Reduction] | None:

@@ -22,7 +22,7 @@ class Tiny(NamedTuple):
 
 
 _TINY: dict[str, tuple[str, int | None, tuple[int, ...]]] = {
-    "tlsf": ("arena=160,sl=1", None, (8, 24, 48)),
+    "tlsf": ("arena=160,sl=1", None, (8, 24, 40)),
     "xen-tlsf": ("pages=1,page_size=256", 8, (16, 240)),
     "xen-xmalloc": ("pages=2,line=32,page_size=128", None, ()),
     "xvmalloc": ("pages=1,page_size=128", None, (24, 56)),

@@ -30,11 +30,14 @@ from heaplaw.operations import Kind, Operation
 from heaplaw.twins import TWIN_LAWS
 
 from .alphabet import LEAVES, Alphabet, codes, operation
-from .positions import Position, Prober, fingerprint, in_order
+from .positions import KeepError, Position, Prober, digest, fingerprint, in_order, spelled
 from .watchdog import watchdog
 
 _NOTHING = Operation(Kind.NOP)
 _MOST_HAD = 1 << 19  # entries of a memory that only saves time
+_MOST_TOLD = 1 << 24  # bytes of another
+_ENTRY = 128  # bytes of an entry in it, beside the text
+ALLOC, FREE = int(Kind.ALLOC), int(Kind.FREE)
 _HANG_SECONDS = 0.5  # CPU time for all transitions from a position; they take a millisecond
 NEVER = 1 << 30  # longer than any trace
 
@@ -100,6 +103,8 @@ class Explorer:
         self._leaves = [number for number, letter in enumerate(letters) if letter.operation.kind in LEAVES]
         self._menu: dict[int, list[tuple[int, Operation]]] = {}
         self._had: set[tuple[int, int]] = set()  # (state, size) where that size was had again
+        self._told: dict[bytes, int] = {}  # positions that were seen or named lately, spelled out, and their marks
+        self._told_bytes = 0
         self._forgetful = False
         self._renew()
         self._forgetful = self.prober.forgetful = not all(map(self._keeps_contents, self._plain.values()))
@@ -124,10 +129,11 @@ class Explorer:
         self._ordered = prober._asks("page-order")
         self._standing = False  # does the prober's shadow heap stand at `_here`?
         self._still = getattr(prober.target, "stands_at", None)
+        self._shape = getattr(prober.target, "shape", None)
 
     def _reset(self) -> None:
         self._result = Expansion.nothing()
-        self._met: set[int] = set()  # fingerprints of children that are in the result
+        self._transitions = self._dead = 0
 
     def start(self) -> Child:
         """The fresh target's position."""
@@ -144,6 +150,7 @@ class Explorer:
             for parent, one in enumerate(kept):
                 self._visit(parent, one, depth, seen, wind_up)
         found = self._result
+        found.counts.update(transitions=self._transitions, dead=self._dead)
         found.evidence.update(self.prober.harvest())
         self._reset()
         return found
@@ -157,15 +164,13 @@ class Explorer:
         self._code: tuple[int, ...] = ()
         self._reached = 0  # where the transition being tried has led
         wind_up()
-        if not self._audit():
-            return
-        if self._too_long():
+        if not self._audit() or self._too_long():
             return
         for code, op in self._steps(len(self._here.live)):
             if not self._try(code, op):
-                wind_up()  # a hang has used it up
-            if self._too_long():
-                return
+                wind_up()  # a hang may have used it up
+                if self._too_long():
+                    return
 
     # ---- one step ------------------------------------------------------------------------
 
@@ -174,13 +179,21 @@ class Explorer:
         prober = self.prober
         prober.index = self._depth - 1
         prober.last_audit, prober.only_refused = None, False
-        if not self._ask(prober.take, self._here):
-            return False
-        self._standing = True
-        if not self._ask(prober.audit):
+        self._standing = False
+        if not self._ask(self._stand) or not self._ask(prober.audit):
             return False
         self._baseline = prober.last_audit
         return True
+
+    def _stand(self) -> None:
+        """Put the target back, and the shadow heap if something has changed it."""
+        if self._standing:
+            self.prober.rewind(self._here)
+        elif self._nimble:
+            self.prober.stand(self._here)
+            self._standing = True
+        else:
+            self.prober.take(self._here)
 
     def _steps(self, live: int) -> list[tuple[int, Operation]]:
         """What can be tried with so many live blocks: code and operation; names are places in canonical order."""
@@ -192,77 +205,79 @@ class Explorer:
         return known
 
     def _try(self, code: int, op: Operation) -> bool:
-        """One transition and its laws.  False after a hang."""
-        prober, kind = self.prober, op.kind
-        self._code = (code,)
-        prober.op = op
-        prober.previous = _NOTHING
-        prober.index = self._depth
-        prober.problem = ""
-        if self._nimble and kind == Kind.ALLOC:
-            self._request(op)
-        elif self._nimble and kind == Kind.FREE and not self._here.live[op.name][6]:
-            self._free(op.name)
-        else:
-            self._general(op)
-        return prober.problem != "a hang"
-
-    def _ask(self, call: Callable[..., None], *arguments: Any) -> bool:
-        """Call; note which law broke.  False if one did, or if the target broke down."""
-        prober = self.prober
+        """One transition and its laws.  False if one is broken, or if the target broke down."""
+        prober, kind = self.prober, op[0]
+        self._code, prober.op = (code,), op
+        prober.previous, prober.index, prober.problem = _NOTHING, self._depth, ""
         try:
-            call(*arguments)
-        except Broken as broken:
-            self._breach(broken.law)
-            return False
-        except Unusable:
-            self._result.counts["dead"] += 1
-            return False
+            if self._nimble and kind == ALLOC:
+                self._request(op)
+            elif self._nimble and kind == FREE and not self._here.live[op[1]][6]:
+                self._free(op[1])
+            else:
+                self._general(op)
         except (Exception, Hang) as problem:
-            return self._collapse(prober, problem)
+            self._note(problem)
+            return False
         return True
 
-    def _collapse(self, prober: Prober, problem: BaseException) -> bool:
+    def _ask(self, call: Callable[[], None]) -> bool:
+        """Call; note which law broke.  False if one did, or if the target broke down."""
+        try:
+            call()
+        except (Exception, Hang) as problem:
+            self._note(problem)
+            return False
+        return True
+
+    def _note(self, problem: BaseException) -> None:
+        """What an exception says about the target."""
+        if isinstance(problem, Broken):
+            self._breach(problem.law)
+        elif isinstance(problem, Unusable):
+            self._dead += 1
+        elif isinstance(problem, KeepError):  # says nothing about it
+            raise problem
+        else:
+            self._collapse(problem)
+
+    def _collapse(self, problem: BaseException) -> None:
+        prober = self.prober
         try:
             prober.collapse(problem)
         except Broken as broken:
             self._breach(broken.law)
         except Unusable:
-            self._result.counts["dead"] += 1
+            self._dead += 1
         self._result.evidence.update(prober.harvest())
         self._renew()
         self.prober.problem = prober.problem
-        return False
 
     def _breach(self, law: str) -> None:
         length = self._depth + len(self._code)
         self._result.breaches.append(Breach(length, self._parent, self._code, law))
         self.shortest = min(self.shortest, length)
 
-    def _return(self) -> bool:
-        """Put the target back, and the shadow heap if something has changed it."""
-        if self._standing:
-            self.prober.rewind(self._here)
-            return True
-        self._standing = self._ask(self.prober.take, self._here)
-        return self._standing
-
     def _request(self, op: Operation) -> None:
+        """Ask for memory, the shadow heap left alone."""
         prober = self.prober
-        if not self._return() or not self._call(prober.attempt, op):
-            return
-        block, live = prober.placed, self._here.live
+        self._stand()
+        self._transitions += 1
+        prober.calls += 1
+        block, live = prober.attempt(op), self._here.live
         if block is None:
             if self._still is not None and self._still(self._here.state):
                 if "refusal-pure" not in self.mute:
                     prober.met("refusal-pure")
-            elif not prober._expected or self._ask(prober.intact):
-                self._reach(live)
+                return
+            prober.intact()
+            self._reach(live)
             return
-        if prober._expected and not self._ask(prober.intact):
-            return
+        prober.intact()
+        if self._memorable and block.align == 1 and not op[4] and len(self._had) < _MOST_HAD:
+            self._had.add((self._mark, op[2]))  # whatever is freed to come here can be had again
         new = (
-            block.extents, op.size, block.align, block.group, block.atomic, block.cpu, 0, block.handle,
+            block.extents, op[2], block.align, block.group, block.atomic, block.cpu, 0, block.handle,
         )  # fmt: skip
         entries = list(live)
         try:
@@ -272,34 +287,36 @@ class Explorer:
         self._reach(tuple(entries))
 
     def _free(self, index: int) -> None:
+        """Give a block back, the shadow heap left alone."""
         prober, live = self.prober, self._here.live
-        if not self._return():
-            return
+        self._stand()
         block, source = prober.blocks[index], prober.source
         held = source.held if source is not None else 0
-        self._reached = 0
-        if not self._call(prober.call_free, block.handle, block.size):
-            return
-        if prober._expected and not self._ask(prober.intact, index):
-            return
+        self._transitions += 1
+        prober.calls += 1
+        prober.call_free(block.handle, block.size)
+        prober.intact(index)
         self._reach(live[:index] + live[index + 1 :])
-        if self._pairs and self._reached and (source is None or source.held == held):
+        if self._pairs and (source is None or source.held == held):
             self._again(block)
 
     def _again(self, block: Any) -> None:
         """What was freed just now can be had again, clean where that is promised."""
-        letter = self._plain.get(block.size)
+        size = block.size
+        letter = self._plain.get(size)
         if letter is None or self._pair_too_long() or self._here.armed[1]:
             return
-        memorable = self._memorable and block.cpu == self.prober.cpu
-        if memorable and (self._reached, block.size) in self._had:
+        if not self._memorable or block.cpu != self.prober.cpu:
+            self._code = (*self._code, letter)
+            self.prober.again(block)
+        elif (self._reached, size) in self._had:
             self.prober.met("free-then-alloc")
-            return
-        self._code = (*self._code, letter)
-        if self._ask(self.prober.again, block) and memorable:
+        else:
+            self._code = (*self._code, letter)
+            self.prober.again(block)
             if len(self._had) >= _MOST_HAD:
                 self._had.clear()
-            self._had.add((self._reached, block.size))
+            self._had.add((self._reached, size))
 
     def _too_long(self) -> bool:
         """Would one more operation be more than is wanted?"""
@@ -313,32 +330,25 @@ class Explorer:
         """Any operation, by the checker's own handler."""
         prober = self.prober
         self._standing = False
-        self._reached = 0
-        if not self._ask(prober.take, self._here):
-            return
+        prober.take(self._here)
         skipped, handler = prober.skipped, prober._handlers[op.kind]
-        if not self._call(handler, op):
-            return
+        self._transitions += 1
+        prober.calls += 1
+        handler(op)
         if prober.skipped != skipped:
-            self._result.counts["transitions"] -= 1
+            self._transitions -= 1
             return
         if op.kind in LEAVES:
             self._renew_after(prober)
             return
-        if not self._ask(prober.all_intact):
-            return
-        try:
-            after = prober.position()
-        except (Exception, Hang) as problem:
-            self._collapse(prober, problem)
-            return
-        self._arrive(after)
-        if op.kind == Kind.FREE and self._pairs and self._reached and prober._freed_at == self._depth:
+        prober.all_intact()
+        self._arrive(prober.position())
+        if op.kind == Kind.FREE and self._pairs and prober._freed_at == self._depth:
             self._again(prober.freed)
         elif op.kind == Kind.MAINTAIN and op.mode in prober.contract.moving and not self._pair_too_long():
             self._code = (*self._code, *self._code)
             prober.previous, prober.index = op, self._depth + 1
-            self._ask(handler, op)
+            handler(op)
 
     def _renew_after(self, prober: Prober) -> None:
         """A target that was destroyed is no longer to be used."""
@@ -346,46 +356,56 @@ class Explorer:
             self._result.evidence.update(prober.harvest())
             self._renew()
 
-    def _call(self, call: Callable[..., None], *arguments: Any) -> bool:
-        """A call that is a transition."""
-        self.prober.calls += 1
-        self._result.counts["transitions"] += 1
-        return self._ask(call, *arguments)
-
     # ---- where it leads --------------------------------------------------------------------
 
     def _reach(self, live: tuple[Any, ...]) -> None:
         """Arrive where these blocks live and nothing else of the shadow heap has changed."""
         here, prober = self._here, self.prober
         armed = prober._armed() if here.armed[1] else here.armed
-        try:
+        if self._shape is None:
             state = prober.target.snapshot()
-        except (Exception, Hang) as problem:  # a heap so broken that it cannot be walked
-            self._collapse(prober, problem)
-            return
-        self._arrive(Position(state, live, here.cpu, armed, ()))
+            if self._is_new(spelled(prober.shape(state, live), live, here.cpu, armed, ())):
+                self._name(Position(state, live, here.cpu, armed, ()))
+        elif self._is_new(spelled(self._shape(), live, here.cpu, armed, ())):
+            self._name(Position(prober.target.snapshot(), live, here.cpu, armed, ()))
 
     def _arrive(self, position: Position) -> None:
+        """Arrive at a position as the checker's own handlers have left it."""
+        if self._is_new(spelled(self.prober.shape(position.state, position.live), *position[1:])):
+            self._name(position)
+
+    def _is_new(self, text: bytes) -> bool:
+        """Does this spell a position that need be named?  Asks what is asked on arrival."""
         prober = self.prober
-        if self._ordered and prober.source.highest_order and not self._ask(LAWS["page-order"].check, prober):
-            return
-        self._reached = mark = fingerprint(position, prober.shape)
+        if self._ordered and prober.source.highest_order:
+            LAWS["page-order"].check(prober)
+        known = self._told.get(text)
+        self._reached = mark = known or digest(text)
         if mark == self._mark:
             if prober._refused_since and "refusal-pure" not in self.mute:
                 prober.met("refusal-pure")  # nothing at all has changed
-            return
-        if prober._refused_since and not self._pure():
-            return
-        if mark in self._met or self._seen(mark):
-            return
-        self._met.add(mark)
+            return False
+        if prober._refused_since:
+            self._pure()
+        if known is not None:
+            return False
+        if self._told_bytes > _MOST_TOLD:
+            self._told.clear()
+            self._told_bytes = 0
+        self._told[text] = mark
+        self._told_bytes += len(text) + _ENTRY
+        return not self._seen(mark)
+
+    def _name(self, position: Position) -> None:
+        """Enter a child in the result."""
+        mark = self._reached
         self._result.children.append(Child(self._parent, self._code[0], mark, keep(position, mark)))
 
-    def _pure(self) -> bool:
+    def _pure(self) -> None:
         """A refused call has changed something: hold the heap against what it was before."""
         prober = self.prober
         prober.last_audit, prober.last_audit_index = self._baseline, self._depth - 1
-        return self._ask(prober.audit)
+        prober.audit()
 
 
 def keep(position: Position, mark: int) -> bytes:

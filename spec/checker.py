@@ -127,6 +127,7 @@ class Checker:
         self._every, self._density = audit_every, density
         self._returns = "returns" not in muted
         self.op = self.previous = Operation(0)
+        self._requested = self.op, Request(0)  # the operation that it was made for
         self.index = -1
         self._audit_at = audit_from
         self.block: Block = Block(-1, None, 0, 1, ())
@@ -239,6 +240,12 @@ class Checker:
         pass
 
     def _alloc(self, op: Operation) -> None:
+        block = self._placed(op)
+        if block is not None:
+            self._settle(block)
+
+    def _placed(self, op: Operation) -> Block | None:
+        """Make a request and ask what can be asked before its block is entered; None if it was refused."""
         _, name, size, align, mode = op
         self.births = name + 1
         if self.source is not None:
@@ -250,7 +257,7 @@ class Checker:
             answer = self.call_alloc(size, align, mode)
         if answer is None or answer.__class__ is Refusal:
             self._refused(answer)
-            return
+            return None
         extents = self._extents(answer) if self._extents is not None else self._told(answer, size)
         self.served += 1
         self.answer = answer
@@ -265,7 +272,7 @@ class Checker:
             check(self)
         if self._on_starved:
             self._ask_starved()
-        self._settle(block)
+        return block
 
     def _settle(self, block: Block) -> None:
         """A block was served: ask what depends on the moment, enter it, fill it."""
@@ -597,9 +604,13 @@ class Checker:
     @property
     def request(self) -> Request:
         """The current request for memory."""
-        _, _, size, align, mode = self.op
-        flags = mode if isinstance(mode, int) else 0
-        return Request(size, align, bool(flags & ATOMIC), flags >> 1, self.cpu)
+        op, request = self._requested
+        if op is not self.op or request.cpu != self.cpu:
+            _, _, size, align, mode = op = self.op
+            flags = mode if isinstance(mode, int) else 0
+            request = Request(size, align, bool(flags & ATOMIC), flags >> 1, self.cpu)
+            self._requested = op, request
+        return request
 
     def request_text(self) -> str:
         """The request in words."""
@@ -669,9 +680,9 @@ class Checker:
             return
         read, handle, pattern = self.target.read, block.handle, block.pattern
         for at, length in block.windows(self.thorough):
-            seen = read(handle, at, length)
-            if seen != pattern(at, length):
-                pairs = zip(seen, pattern(at, length), strict=False)
+            seen, written = read(handle, at, length), pattern(at, length)
+            if seen != written:
+                pairs = zip(seen, written, strict=False)
                 wrong = at + next((i for i, (x, y) in enumerate(pairs) if x != y), 0)
                 raise Broken(law, f"byte {wrong} of {self.show(block)} as written", "another value")
 

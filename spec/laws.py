@@ -111,10 +111,9 @@ def conservation(c: "Checker") -> None:
             raise Broken("conservation", "exactly the pages that were taken", f"a difference at pages {odd}")
     if c.contract.overhead is not None and "free_regions" in c.shows and c.places:
         pending = c.contract.pending(c.shadow) if c.contract.pending else 0
-        free = sum(region.length for region in c.view.regions)
-        total = c.shadow.bytes + pending + free + c.contract.overhead(c.shadow, c.source)
-        if total != c.owned_bytes():
-            raise Broken("conservation", f"{c.owned_bytes()} bytes in all", f"{total}, {free} of them free")
+        total = c.shadow.bytes + pending + c.view.free_bytes + c.contract.overhead(c.shadow, c.source)
+        if total != (owned := c.owned_bytes()):
+            raise Broken("conservation", f"{owned} bytes in all", f"{total}, {c.view.free_bytes} of them free")
 
 @law("counters", "audit", "counters", "Reported statistics equal a recount.")
 def counters(c: "Checker") -> None:
@@ -158,9 +157,10 @@ def tiling(c: "Checker") -> None:
 
 @law("coalesced", "audit", "free_regions contract.mergeable", "No two free neighbours that should merge stay apart.")
 def coalesced(c: "Checker") -> None:
-    for one, two in pairwise(sorted(c.view.regions, key=lambda region: region[:2])):
-        touching = one.space == two.space and one.start + one.length + c.contract.header == two.start
-        if touching and c.contract.mergeable(one, two):
+    header, mergeable = c.contract.header, c.contract.mergeable
+    for one, two in pairwise(c.view.in_place):
+        touching = one.space == two.space and one.start + one.length + header == two.start
+        if touching and mergeable(one, two):
             raise Broken("coalesced", "one free block", f"{one[:3]} beside {two[:3]}")
 
 @law("free-list", "audit", "free_regions lists contract.list_of", "Exactly the free blocks are listed, each once.")

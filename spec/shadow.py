@@ -162,10 +162,12 @@ class Shadow:
 
     def spaces(self) -> list[int]:
         """Numbers of the spaces that hold live extents, ascending."""
-        found: list[int] = []
-        index = 0
-        while index < len(self._starts):
-            space = self._starts[index] >> SPACE_SHIFT
+        starts = self._starts
+        if not starts:
+            return []
+        space, last = starts[0] >> SPACE_SHIFT, starts[-1] >> SPACE_SHIFT
+        found: list[int] = [space]
+        while space < last:
+            space = starts[starts.bisect_left((space + 1) << SPACE_SHIFT)] >> SPACE_SHIFT
             found.append(space)
-            index = self._starts.bisect_left((space + 1) << SPACE_SHIFT)
         return found

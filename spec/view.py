@@ -4,10 +4,10 @@ Recounts come from the shadow heap alone; observations come from the target's ow
 structures and are cached here for the length of one audit.
 """
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .protocol import Direction, FreeRegion, Hint, Listed, Quantity
 from .shadow import SPACE_SHIFT
@@ -15,8 +15,20 @@ from .shadow import SPACE_SHIFT
 if TYPE_CHECKING:
     from .checker import Checker
 
-
+T = TypeVar("T")
 _BITS_A_BLOCK = 64  # bits of a bitmap that cost as much to recount as a block
+_by_place = itemgetter(0, 1)
+
+
+class once(Generic[T]):  # noqa: N801 - it is used as a decorator
+    """An attribute that is computed when it is first read; functools.cached_property without its lock."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute, self._name = compute, compute.__name__
+
+    def __get__(self, view: Any, kind: Any) -> T:
+        value = view.__dict__[self._name] = self._compute(view)
+        return value
 
 
 class View:
@@ -27,24 +39,38 @@ class View:
         self._bits = 0  # of bitmaps that were recounted
         self._runs: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
 
-    @cached_property
+    @once
     def regions(self) -> list[FreeRegion]:
-        return [FreeRegion(*region) for region in self._c.target.free_regions()]
+        seen = self._c.target.free_regions()
+        return [region if region.__class__ is FreeRegion else FreeRegion(*region) for region in seen]
 
-    @cached_property
+    @once
+    def in_place(self) -> list[FreeRegion]:
+        """The free regions by address."""
+        return sorted(self.regions, key=_by_place)
+
+    @once
+    def free_bytes(self) -> int:
+        """Of all free regions."""
+        return sum([region.length for region in self.regions])
+
+    @once
     def lists(self) -> list[Listed]:
-        return [Listed(*entry) for entry in self._c.target.lists()]
+        return [entry if entry.__class__ is Listed else Listed(*entry) for entry in self._c.target.lists()]
 
-    @cached_property
+    @once
     def hints(self) -> list[Hint]:
         return list(self._c.target.hints())
 
-    @cached_property
+    @once
     def spaces(self) -> list[int]:
         """Every space that shows a live or a free byte."""
-        only = {0} if self._c.contract.handles == "address" or "free_regions" not in self._c.shows else set()
-        shown = only | {region[0] for region in self.regions} if "free_regions" in self._c.shows else only
-        return sorted(shown | set(self._c.shadow.spaces()))
+        shown = set(self._c.shadow.spaces())
+        if self._c.contract.handles == "address" or "free_regions" not in self._c.shows:
+            shown.add(0)
+        if "free_regions" in self._c.shows:
+            shown.update([region.space for region in self.regions])
+        return sorted(shown)
 
     def walked(self) -> int:
         """How many things this audit looked at; paces the next one."""
@@ -55,7 +81,7 @@ class View:
     def free_total(self) -> int:
         """Free bytes as the target shows them; 0 where it shows none."""
         if "free_regions" in self._c.shows:
-            return sum(region.length for region in self.regions)
+            return self.free_bytes
         return int(self._c.target.counters().get("free_bytes", 0)) if "counters" in self._c.shows else 0
 
     def layout(self, space: int) -> list[tuple[int, int, str]]:
@@ -66,7 +92,7 @@ class View:
             owned = (extent for block in self._c.shadow.live.values() for extent in block.extents)
             blocks += [(at, at, "a live block") for where, at, length in owned if where == space and not length]
         blocks += [(r.start, r.start + r.length, "a free block") for r in self.regions if r.space == space]
-        blocks.sort(key=lambda block: block[:2])
+        blocks.sort(key=_by_place)
         return blocks
 
     def seams(self) -> Iterator[tuple[int, int, int, int, str]]:

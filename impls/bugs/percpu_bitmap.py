@@ -234,6 +234,24 @@ class MasksEveryWord(RepairedChunk):
 
 
 @_bug(
+    "P07", "empty pages are counted anew only where the hint of the chunk is",
+    source="Linux 4.14 to 5.0; percpu: set PCPU_BITMAP_BLOCK_SIZE to PAGE_SIZE, 2019", law="counters",
+)  # fmt: skip
+class RecountsWithTheHint(RepairedChunk):
+    __slots__ = ("_recounted",)
+
+    def hint_alloc(self, at: int, bits: int) -> None:
+        before, self._recounted = self.nr_empty, False
+        super().hint_alloc(at, bits)
+        if not self._recounted:
+            self.nr_empty = before
+
+    def refresh_chunk(self, full: bool) -> None:
+        super().refresh_chunk(full)
+        self._recounted = True
+
+
+@_bug(
     "G23", "a bit of the boundary map is shifted by its place in a word of 32 bits, where words are longer",
     source="jemalloc 4.1.1, 2016", law="waste-bound", derived=True,
     note="there a bitmap of free regions; here the end of an area is lost and found later",

@@ -1,0 +1,125 @@
+"""Hunts: can this engine find that bug, how soon, and how small is what it finds?
+
+A hunt is (bug, engine, seed, budget); it runs in a process of its own choosing and ends with the first
+law that breaks.  Bugs of the gallery are hunted to measure the suite; canaries, one for each engine, to
+see that it still can go red.
+
+>>> caught = hunt("tlsf+T10", "plain", seed=1, seconds=20)
+>>> caught.law, caught.length
+('waste-bound', 1)
+"""
+
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
+
+from heaplaw.impls.bugs import Bug, gallery
+
+from .replay import confirm
+from .shards import ENGINES
+from .verdict import Tally
+
+CANARIES = {"plain": "tlsf+T29", "hypothesis": "tlsf+T29", "exhaustive": "tlsf+T29"}
+"""What every engine must find within ``CANARY_SECONDS``; one that is not named here hunts the first of these."""
+CANARY_SECONDS = 5.0
+FOUND, MISSED, UNCLEAR, NOT_RUN = "found", "missed", "inconclusive", "not run"
+_OPERATIONS = 5_000_000  # of a hunt, at most
+_MEMORY = 4 << 30  # bytes of address space of a hunting process
+
+
+class Hunt(NamedTuple):
+    """What became of a hunt."""
+
+    target: str  # with the bug in its name
+    engine: str
+    seed: int
+    verdict: str
+    law: str = ""
+    seconds: float = 0.0  # of CPU time until the law broke, or in all
+    operations: int = 0  # until then
+    met: int = 0  # operations of the run in which it broke
+    length: int = 0  # of the smallest trace
+    trace: str = ""
+    why: str = ""  # it is unclear or not run
+
+
+def canary(engine: str) -> str:
+    """The bug that an engine must find at once."""
+    return CANARIES.get(engine, next(iter(CANARIES.values())))
+
+
+def hunt(target: str, engine: str, seed: int, seconds: float) -> Hunt:
+    """Let an engine look for the first law that breaks, for so many seconds.  Raises TargetError."""
+    used = time.process_time()
+    try:
+        tally: Tally = ENGINES[engine](target, _OPERATIONS, seed, most=1, deadline=time.monotonic() + seconds)
+    except ValueError as problem:  # states that cannot be kept, for an engine that must
+        return Hunt(target, engine, seed, NOT_RUN, why=str(problem))
+    if tally.findings:
+        [found] = tally.findings
+        verdict = FOUND if confirm(found) else UNCLEAR
+        return Hunt(
+            target, engine, seed, verdict, found.violation.law, round(found.seconds, 3), found.after, found.length,
+            len(found.trace.operations), str(found.trace), "" if verdict == FOUND else "it does not recur",
+        )  # fmt: skip
+    spent = round(time.process_time() - used, 3)
+    if not tally.operations:
+        return Hunt(target, engine, seed, NOT_RUN, why="nothing was executed")
+    return Hunt(target, engine, seed, MISSED, "", spent, tally.operations)
+
+
+def hunts(
+    wanted: Sequence[tuple[str, str, int, float]],
+    *,
+    jobs: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Hunt]:
+    """Many hunts (target, engine, seed, seconds), in processes; results in the same order.
+
+    A process that a bug takes along costs that hunt only, which is inconclusive.
+    """
+    results: dict[int, Hunt] = {}
+    while left := [index for index in range(len(wanted)) if index not in results]:
+        for index, result in _some(wanted, left, jobs):
+            results[index] = result
+            progress(len(results))
+    return [results[index] for index in range(len(wanted))]
+
+
+def _some(wanted: Sequence[tuple[Any, ...]], left: Sequence[int], jobs: int) -> Iterator[tuple[int, Hunt]]:
+    """Results until all are there, or a process has died; then one more for the hunt that it died of."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _start_worker) as pool:
+        pending: list[tuple[int, Future[Hunt]]] = [(index, pool.submit(hunt, *wanted[index])) for index in left]
+        for index, future in pending:
+            try:
+                yield index, future.result()
+            except BrokenProcessPool:
+                target, engine, seed, _ = wanted[index]
+                yield index, Hunt(target, engine, seed, UNCLEAR, why="it took its process along")
+                return
+
+
+def _start_worker() -> None:
+    """A bug that eats memory is to feel it before the machine does."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+
+
+# ---- which bugs ------------------------------------------------------------------------------
+
+
+def hunted() -> list[Bug]:
+    """The bugs of the gallery that something can tell from their target."""
+    return [bug for bug in gallery() if not bug.equivalent]
+
+
+def quick() -> list[Bug]:
+    """One bug for each law, the first by id that names it."""
+    by_law: dict[str, Bug] = {}
+    for bug in hunted():
+        by_law.setdefault(bug.law, bug)
+    return list(by_law.values())
