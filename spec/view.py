@@ -190,4 +190,16 @@ class View:
             else:
                 return None
             return sum(lengths) if name == "free_bytes" else max(lengths, default=0)
+        if name == "untouched_pages" and c.source is not None and c.places:  # of the source, and all lies in such
+            return c.source.held - len(self._pages_touched())
         return None
+
+    def _pages_touched(self) -> set[tuple[int, int]]:
+        """(space, page) of every page that a live byte lies in."""
+        size = self._c.page_size
+        return {
+            (space, page)
+            for block in self._c.shadow.live.values()
+            for space, start, length in block.extents
+            for page in range(start // size, (start + length - 1) // size + 1)
+        }
