@@ -26,6 +26,7 @@ from .exploring import explore
 from .minimizing import minimize
 from .options import Duration, Problem, bar, console, json_option, make_folder, seed_option, writable
 from .published import zram
+from .selftest import selftest
 
 _STOPPED = 130
 _MOST_OPERATIONS = 200_000  # of a target, where no budget is given
@@ -276,6 +277,7 @@ def import_command(file: Path, output: Path, family: str, seed: int | None, json
 
 cli.add_command(explore)
 cli.add_command(minimize)
+cli.add_command(selftest)
 
 
 @cli.group("reproduce")

@@ -260,9 +260,14 @@ class Buddy:
                     yield Listed((index, order) if several else order, (0, (first + page) * self._page_size))
 
     def counters(self) -> Mapping[str, int]:
-        """``free_bytes`` of all zones; ``largest_block``, which a longer free run may exceed.  O(orders)."""
-        filled = [order for order, count in enumerate(self.nr_free()) if count]
+        """``free_bytes`` and ``free_blocks`` of all zones; ``largest_block``, which a longer free run may exceed.
+
+        O(orders).
+        """
+        counts = self.nr_free()
+        filled = [order for order, count in enumerate(counts) if count]
         return {
+            "free_blocks": sum(counts),
             "free_bytes": sum(zone.free_pages for zone in self._zones) * self._page_size,
             "largest_block": self._page_size << filled[-1] if filled else 0,
         }

@@ -41,10 +41,10 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import compress
 
-from heaplaw.contract import Contract, Request
+from heaplaw.contract import Contract, Request, ServeRule
 from heaplaw.pages import PageSource
 from heaplaw.protocol import Context, FreeRegion, Listed, Refusal
-from heaplaw.shadow import Shadow
+from heaplaw.shadow import Block, Shadow
 
 from .bits import align_up, highest_bit, is_power_of_two
 from .promises import always, at_most
@@ -495,13 +495,14 @@ def _contract(arena: int, word: int, sl: int, top: int, rev: str) -> tuple[Contr
         prologue=g.word,
         epilogue=g.word,
         mergeable=always,
-        list_of=partial(_list_of, g.shift, g.sl),
+        list_of=partial(_list_of, lru_cache(maxsize=4096)(partial(_filed, g.word, g.sl))),
         overhead=partial(_overhead, arena, g),
         metadata_bound=partial(_metadata_bound, g),
         waste=lru_cache(maxsize=4096)(partial(_waste, g, bool(rev))),
         drained_size=largest,
         must_serve=promise,
         must_refuse=partial(_cannot_serve, promise),
+        must_resize=None if rev else partial(_can_resize, arena, g, promise),
         free_then_alloc=not rev,
         cost_bounds={"probed": partial(at_most, 1), "scanned": partial(at_most, _BITMAP_WORDS)},
     )
@@ -518,9 +519,31 @@ def _limits(g: Geometry, largest: int) -> tuple[int, ...]:
 
 
 
-def _list_of(shift: int, sl: int, region: FreeRegion) -> Hashable:
-    number = insert(region.length, shift, sl)
-    return number >> sl, number & (1 << sl) - 1
+# The arithmetic of lists as the paper has it, with its branches: an allocator is not measured by its own code.
+
+
+def _filed(word: int, sl: int, size: int) -> tuple[int, int]:
+    """The list that a free block belongs on: its power of two, and which of 2**sl parts of that."""
+    if size < word << sl:
+        return 0, size // word
+    power = size.bit_length() - 1
+    return power - (word << sl).bit_length() + 2, (size >> power - sl) - (1 << sl)
+
+
+def _begun(word: int, sl: int, size: int) -> int:
+    """The least size that begins a list and is not below ``size``."""
+    step = max(word, 1 << max(0, size.bit_length() - 1 - sl))
+    return -(-size // step) * step
+
+
+def _least_payload(g: Geometry, published: bool, size: int) -> int:
+    """What a request is served with at least: whole words, room for the links, and the list's least size."""
+    adjusted = max(-(-size // g.word) * g.word, 3 * g.word)
+    return adjusted if published else _begun(g.word, g.sl, adjusted)
+
+
+def _list_of(filed: Callable[[int], tuple[int, int]], region: FreeRegion) -> Hashable:
+    return filed(region.length)
 
 
 def _payloads(arena: int, word: int, shadow: Shadow) -> Iterator[int]:
@@ -550,13 +573,22 @@ def _searched(g: Geometry, published: bool, size: int, align: int) -> int:
     """Where the list begins at which the search for a request starts, in bytes of payload; 0: never served."""
     if size < 1 or not is_power_of_two(align) or size >= g.most:
         return 0
-    adjusted = max(align_up(size, g.word), g.least)
-    if not published:
-        adjusted = g.round_up(adjusted)
-    wanted = g.with_gap(adjusted, align) if align > g.word else adjusted
-    if wanted >= g.most:
-        return 0
-    return g.round_up(wanted) if wanted >= g.small else wanted
+    wanted = _least_payload(g, published, size)
+    if align > g.word:
+        wanted = -(-(wanted + align + 4 * g.word) // align) * align  # a gap before it must have room for a block
+    return _begun(g.word, g.sl, wanted) if wanted < g.most else 0
+
+
+def _can_resize(arena: int, g: Geometry, serves: ServeRule, block: Block, size: int, shadow: Shadow) -> bool:
+    """In place, if there is room with what is free behind the block; else where a request would be served."""
+    if not 0 < size < g.most or (adjusted := _least_payload(g, False, size)) >= g.most:
+        return False
+    ((_, start, room),) = block.extents
+    end = start + room
+    low, high = next(shadow.gaps(0, end, arena))  # there is a size word at least
+    if low == end and high - low > 2 * g.word:
+        room = high - g.word - start
+    return adjusted <= room or serves(Request(size, block.align), shadow, None)
 
 
 def _cannot_serve(can: "partial[bool]", request: Request, shadow: Shadow, source: PageSource | None) -> bool:
@@ -581,7 +613,4 @@ def _metadata_bound(g: Geometry, shadow: Shadow, _: PageSource | None) -> int:
 
 def _waste(g: Geometry, published: bool, size: int, align: int) -> int:
     """Alignment, the smallest payload, the rounding of the search, and a tail too short for a header."""
-    adjusted = max(align_up(size, g.word), g.least)
-    if not published:
-        adjusted = g.round_up(adjusted)
-    return adjusted - size + g.header - g.word
+    return _least_payload(g, published, size) - size + 3 * g.word

@@ -186,8 +186,11 @@ class Xcfmalloc:
             raise ValueError(f"xcfmalloc knows no maintenance {kind!r}, only 'compact'")
         self._begin()
         before = self._blocks.page_count
-        self._moved = compact(self._blocks)
+        self._moved = self._compact()
         return Maintained(pages_freed=before - self._blocks.page_count, moved=self._moved)
+
+    def _compact(self) -> int:
+        return compact(self._blocks)
 
     def destroy(self) -> None:
         """Give the reserve pages back; those of live objects stay taken, as in the source.  O(pages)."""

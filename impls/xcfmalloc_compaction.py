@@ -31,15 +31,15 @@ def compact(blocks: Blocks) -> int:
     moved, emptied = 0, True
     while emptied:
         emptied = False
-        for page in _sparsest_first(blocks):
-            if moves := _evacuate(blocks, page, room):
+        for page in sparsest_first(blocks):
+            if moves := evacuate(blocks, page, room):
                 moved += moves
                 emptied = True
         blocks.decrease_pool()  # descriptors that this frees may be what another page lacks
     return moved
 
 
-def _sparsest_first(blocks: Blocks) -> list[int]:
+def sparsest_first(blocks: Blocks) -> list[int]:
     """Pages with used blocks, by the bytes of these."""
     aligned = blocks.layout.aligned
     used: dict[int, int] = {}
@@ -49,7 +49,7 @@ def _sparsest_first(blocks: Blocks) -> list[int]:
     return sorted(used, key=lambda page: (used[page], page))
 
 
-def _evacuate(blocks: Blocks, page: int, room: list[int]) -> int:
+def evacuate(blocks: Blocks, page: int, room: list[int]) -> int:
     """Move all used blocks of a page elsewhere, or none; blocks moved.  ``room`` counts the lists' members."""
     layout = blocks.layout
     here = list(blocks.blocks_on(page))

@@ -62,7 +62,7 @@ Pages other than 4096 bytes scale as in the source, with class steps never below
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from heaplaw import Context, FreeRegion, InvalidFree, Listed, Maintained, PageSource, Refusal
+from heaplaw import AllocationBits, Context, FreeRegion, InvalidFree, Listed, Maintained, PageSource, Refusal
 
 from .mapping_areas import MappingAreas
 from .zsmalloc_classes import (
@@ -535,6 +535,21 @@ class Zsmalloc:
             page = zspage.pages[kind.page_of[index]]
             index = self._words[page * self._page_words + kind.word_of[index]] >> self._link_bits
         raise RuntimeError(f"free slots of zspage {zspage.pages} do not end")
+
+    def bitmap(self) -> Iterator[AllocationBits]:
+        """The tags of first words, by which compaction knows objects: of the slots whole on each page.  O(slots)."""
+        for zspage in self._zspages():
+            kind = zspage.kind
+            step = kind.size // self._word
+            for number, page in enumerate(zspage.pages):
+                if kind.huge:
+                    yield AllocationBits(0, page * self._page_size, kind.size, 1, self._huge_handle[page] & _TAG)
+                elif units := kind.whole_on(number, self._page_size):
+                    first = kind.offset_of[kind.first_on[number]]
+                    word = page * self._page_words + first // self._word
+                    tags = [str(w & _TAG) for w in self._words[word : word + (units - 1) * step + 1 : step].tolist()]
+                    start = page * self._page_size + first
+                    yield AllocationBits(0, start, kind.size, units, int("".join(reversed(tags)), 2))
 
     def lists(self) -> Iterator[Listed]:
         """Zspages, named by their pages, on the lists (class index, group).  O(zspages)."""

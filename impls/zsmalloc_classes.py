@@ -196,6 +196,11 @@ class SizeClass:
         end = self.first_on[page + 1] if page + 1 < self.pages else self.objects
         return range(self.first_on[page], min(end, self.objects))
 
+    def whole_on(self, page: int, page_size: int) -> int:
+        """How many of the slots that begin on a page of the chain end on it too.  O(1)."""
+        slots = self.on_page(page)
+        return len(slots) - (len(slots) > 0 and self.offset_of[slots[-1]] + self.size > page_size)
+
     def _links_on(self, page: int, word: int) -> tuple[int, memoryview]:
         """Offset in words of the first slot on a page, and the link words of a new zspage there."""
         slots = self.on_page(page)

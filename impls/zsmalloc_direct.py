@@ -144,6 +144,8 @@ class DirectZsmalloc(Zsmalloc):
             handle = self._words[self._first_word(zspage, page, slots[index])]
         raise RuntimeError(f"free slots of zspage {zspage.pages} do not end")
 
+    bitmap = None  # type: ignore[assignment]  # a slot does not say whether it is in use
+
     def metadata(self) -> tuple[int, int]:
         """None: all stands in the kernel's own records of its pages."""
         return 0, 0

@@ -1,5 +1,6 @@
 """What a zsmalloc pool promises, derived from its class table and the shadow heap alone."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable
 from functools import lru_cache, partial
 from typing import cast
@@ -47,6 +48,8 @@ def configured(
         mappings=1 if cpus else 0,
         maintenance=() if direct else ("compact",),
         moving=frozenset() if direct else frozenset({"compact"}),
+        pinned=cpus > 0,
+        detects=frozenset() if direct else frozenset({"double", "foreign", "interior"}),
         rejects=frozenset({"zero", "huge", "align"}),
         spaces="pages",
         container_list=partial(_group_of, table, DIRECT_SPARSE_QUARTERS if direct else SPARSE_QUARTERS),
@@ -59,8 +62,7 @@ def configured(
         must_serve=partial(_must_serve, table),
         free_then_alloc=True,
         cost_bounds={"probed": partial(at_most, SEARCHED_LISTS), "pages_taken": partial(at_most, chain)},
-        # A mapped object holds its zspage in place: how many pages are left then depends on the lists.
-        compacted_pages=None if direct or cpus else partial(_compacted_pages, table),
+        compacted_pages=None if direct else partial(_compacted_pages, table),
     )
 
 
@@ -87,6 +89,19 @@ def _check(
         raise ValueError(f"cpus must be 0 to {_MOST_CPUS}, not {cpus}")
 
 
+@lru_cache(maxsize=64)
+def _slot_sizes(table: ClassTable) -> list[int]:
+    return [kind.size for kind in table.distinct]
+
+
+def _kind_of(table: ClassTable, size: int) -> SizeClass:
+    """The smallest class whose slots hold a request and its handle, else that of whole pages.
+
+    By looking for it: an allocator that computes the index is not measured by its own arithmetic.
+    """
+    return table.distinct[min(bisect_left(_slot_sizes(table), size + table.header), len(table.distinct) - 1)]
+
+
 def _must_serve(table: ClassTable, request: Request, shadow: Shadow, source: PageSource | None) -> bool:
     """Can the source give a zspage's pages, or must some zspage of the class have a free slot?
 
@@ -95,14 +110,16 @@ def _must_serve(table: ClassTable, request: Request, shadow: Shadow, source: Pag
     """
     if not 1 <= request.size <= table.page_size or request.align != 1:
         return False
-    kind = table.of(request.size)
+    kind = _kind_of(table, request.size)
     if source is not None and source.can_give(kind.pages):
         return True
-    return sum(table.of(block.size) is kind for block in shadow.live.values()) % kind.objects != 0
+    return sum(_kind_of(table, block.size) is kind for block in shadow.live.values()) % kind.objects != 0
 
 
-def _compacted_pages(table: ClassTable, shadow: Shadow) -> int:
+def _compacted_pages(table: ClassTable, shadow: Shadow) -> int | None:
     """Pages after compaction: as few zspages a class as its live objects need.  O(live).
+
+    None where an object is mapped: it holds its zspage in place, and how many are left depends on the lists.
 
     It stops only when the free slots of a class are fewer than a zspage has.  Before that
     the other zspages always have room for the one to be emptied: if it has ``i`` objects,
@@ -110,7 +127,9 @@ def _compacted_pages(table: ClassTable, shadow: Shadow) -> int:
     """
     live: dict[int, int] = {}
     for block in shadow.live.values():
-        index = table.of(block.size).index
+        if block.mapped:
+            return None
+        index = _kind_of(table, block.size).index
         live[index] = live.get(index, 0) + 1
     kinds = table.by_index
     return sum(-(-count // kinds[index].objects) * kinds[index].pages for index, count in live.items())
@@ -124,7 +143,7 @@ def _group_of(table: ClassTable, quarters: int, shadow: Shadow) -> Callable[[Has
     """
     on_page: dict[int, tuple[SizeClass, int]] = {}
     for block in shadow.live.values():
-        page, kind = block.extents[0][1] // table.page_size, table.of(block.size)
+        page, kind = block.extents[0][1] // table.page_size, _kind_of(table, block.size)
         known, count = on_page.get(page, (kind, 0))
         on_page[page] = (known, count + 1 if known is kind else 0)
 
@@ -141,7 +160,7 @@ def _group_of(table: ClassTable, quarters: int, shadow: Shadow) -> Callable[[Has
 
 def _misplaced(table: ClassTable, block: Block) -> str | None:
     """Do the pieces make up a slot of the class, at one of the class's places in a page?"""
-    kind, page_size = table.of(block.size), table.page_size
+    kind, page_size = _kind_of(table, block.size), table.page_size
     start = block.extents[0][1]
     # A first word that ends its page leaves the payload to begin on the next one.
     slot = (start - kind.header) % page_size
@@ -159,7 +178,7 @@ def _misplaced(table: ClassTable, block: Block) -> str | None:
 
 def _waste(table: ClassTable, size: int, align: int) -> int:
     """Padding of a request to what its class holds, and no byte more."""
-    return table.of(size).payload - size
+    return _kind_of(table, size).payload - size
 
 
 def _metadata_bound(word: int, shadow: Shadow, source: PageSource | None) -> int:

@@ -45,6 +45,7 @@ class Certificate:
     transitions: int = 0
     levels: tuple[int, ...] = ()  # new states at each depth
     asked: Counter[str] = field(default_factory=Counter)  # law -> how often
+    reached: Counter[str] = field(default_factory=Counter)  # named states -> how often (see ``reached``)
     not_asked: dict[str, str] = field(default_factory=dict)  # law -> why
     dead: int = 0  # calls after which the target was beyond use, the law that says so not asked for
     replayed: int = 0  # states that were reached again from a fresh target
@@ -103,6 +104,7 @@ class Certificate:
             "unconfirmed": self.unconfirmed,
             "laws_asked": {law: self.asked[law] for law in LAWS if self.asked[law]},
             "laws_not_asked": dict(self.not_asked),
+            "reached": dict(sorted(self.reached.items())),
             "notes": {law: note for law, note in NOTES.items() if self.asked[law]},
             "counterexample": None if found is None else {
                 "law": found.violation.law,

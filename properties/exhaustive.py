@@ -14,7 +14,7 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -36,6 +36,7 @@ from .alphabet import KINDS, Alphabet, alphabet
 from .certificate import Certificate
 from .frontier import Frontier
 from .minimize import TWINS, time_limit
+from .reached import is_word
 from .retelling import Retelling
 from .statetable import Reader
 from .transitions import NEVER, Breach, Expansion, Explorer
@@ -185,7 +186,8 @@ class _Engine:
         """Take in what ``count`` positions from ``first`` on have led to."""
         frontier = self.frontier
         for child in found.children:
-            frontier.enter(first + child.parent, child.code, child.fingerprint, child.kept)
+            if frontier.enter(first + child.parent, child.code, child.fingerprint, child.kept):
+                found.counts.update(child.words)
         for breach in found.breaches:
             if breach.length < self._shortest:
                 self.best = (first + breach.parent, breach)
@@ -229,6 +231,7 @@ class _Engine:
         certificate.states, certificate.levels = totals.states, totals.levels
         certificate.transitions, certificate.dead = totals.counts["transitions"], totals.counts["dead"]
         certificate.asked = totals.evidence
+        certificate.reached = Counter({word: count for word, count in totals.counts.items() if is_word(word)})
         return certificate
 
     def _convict(self, certificate: Certificate, index: int, breach: Breach) -> None:

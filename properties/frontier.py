@@ -77,15 +77,17 @@ class Frontier:
             depth -= 1
         return depth
 
-    def enter(self, parent: int, code: int, mark: int, kept: bytes) -> None:
-        """A state that was reached, unless it is known."""
-        if self.table.add(mark):
+    def enter(self, parent: int, code: int, mark: int, kept: bytes) -> bool:
+        """A state that was reached, unless it is known.  Is it new?"""
+        new = self.table.add(mark)
+        if new:
             if parent >= self.starts[-1] and self.marks:
                 self.starts.append(len(self.marks))
             self.marks.append(mark)
             self.parents.append(parent)
             self.codes.append(code)
             self._wait(kept)
+        return new
 
     def _wait(self, kept: bytes) -> None:
         self._waiting.append(kept)

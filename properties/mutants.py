@@ -106,6 +106,8 @@ def _of(node: ast.AST, siblings: list[ast.stmt] | None = None) -> Iterator[tuple
     """Changes of a node and of all in it, the outermost first."""
     if isinstance(node, ast.Raise | ast.Assert | ast.FunctionDef | ast.Lambda):
         return  # messages; a function within a function has an entry of its own
+    if isinstance(node, ast.keyword) and node.arg == "strict":
+        return  # an assertion about what is zipped
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return  # a docstring
     if isinstance(node, ast.stmt) and siblings is not None:
@@ -181,6 +183,15 @@ def _methods(one: ast.ClassDef) -> list[ast.FunctionDef]:
 
 def _aside(name: str) -> bool:
     return name in _KEPT_STATES or any(word in name for word in _PROMISES)
+
+
+def names_in_steps(top: ast.stmt) -> set[str]:
+    """Names that a class, a function or an assignment mentions, those that only promises and kept states do aside."""
+    if isinstance(top, ast.FunctionDef) and _aside(top.name):
+        return set()
+    parts = [*top.bases, *top.body] if isinstance(top, ast.ClassDef) else [top]
+    steps = [part for part in parts if not (isinstance(part, ast.FunctionDef) and _aside(part.name))]
+    return {node.id for part in steps for node in ast.walk(part) if isinstance(node, ast.Name)}
 
 
 def _mentioned(code: list[ast.FunctionDef]) -> set[str]:

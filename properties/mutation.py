@@ -30,7 +30,7 @@ from typing import NamedTuple
 from heaplaw.checker import Hang
 from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse, variants
 
-from .mutants import Mutant, mutants, mutated
+from .mutants import Mutant, mutants, mutated, names_in_steps
 from .plain import Run, first_sizes
 from .watchdog import watchdog
 
@@ -112,67 +112,15 @@ def _lines_used(target: str, modules: Sequence[str]) -> dict[str, set[int]]:
                 waiting.append((_PACKAGE + (node.module or ""), name))
             elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
                 lines[module] |= set(range(node.lineno, (node.end_lineno or 0) + 1))
-                waiting += [(module, one.id) for one in ast.walk(node) if isinstance(one, ast.Name)]
+                waiting += [(module, other) for other in names_in_steps(node)]
             elif isinstance(node, ast.Assign | ast.AnnAssign) and name in _bound(node):
-                waiting += [(module, one.id) for one in ast.walk(node) if isinstance(one, ast.Name)]
+                waiting += [(module, other) for other in names_in_steps(node)]
     return lines
 
 
 def _bound(node: ast.Assign | ast.AnnAssign) -> set[str]:
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     return {target.id for target in targets if isinstance(target, ast.Name)}
-
-
-def text_of(module: str) -> str:
-    """A module's source."""
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).read_text()
-
-
-def _imports(module: str) -> list[str]:
-    """Modules of the same package that a module takes its steps from."""
-    named = [_PACKAGE + (node.module or "") for node in _relative_imports(module)]
-    return [name for name in named if not any(word in name.removeprefix(_PACKAGE) for word in _ASIDE)]
-
-
-def _relative_imports(module: str) -> list[ast.ImportFrom]:
-    nodes = ast.walk(ast.parse(text_of(module)))
-    return [node for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 1]
-
-
-def all_mutants(target: str) -> list[Mutant]:
-    """All mutants of a target's code, module by module; not of what it does not use of modules that it shares."""
-    modules = modules_of(target)
-    known = BUILT_IN[parse(target).base]
-    used: dict[str, set[str]] = {module: set() for module in modules}
-    used[known.module].add(known.cls)
-    for module in modules:
-        for node in _relative_imports(module):
-            used.get(_PACKAGE + (node.module or ""), set()).update(alias.name for alias in node.names)
-    return [
-        mutant
-        for module in modules
-        for lines in [_lines_of(text_of(module), used[module])]
-        for mutant in mutants(module, text_of(module))
-        if mutant.line in lines
-    ]
-
-
-def _lines_of(text: str, names: set[str]) -> set[int]:
-    """Lines of what stands under these names at a module's top, and of what that mentions."""
-    tops = {
-        node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    }
-    waiting, found = [tops[name] for name in names & tops.keys()], dict[str, ast.stmt]()
-    while waiting:
-        node = waiting.pop()
-        if node.name not in found:
-            found[node.name] = node
-            mentioned = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-            waiting += [tops[name] for name in mentioned & tops.keys()]
-    return {line for node in found.values() for line in range(node.lineno, (node.end_lineno or 0) + 1)}
 
 
 def score(
@@ -219,7 +167,7 @@ def _start_worker() -> None:
 def judge(target: str, mutant: Mutant, seconds: float, seed: int) -> Judged:
     """Check a target that has this change in it, until a law is broken or the time is up."""
     started = time.process_time()
-    with loaded_anew(_Finder(mutant.module, mutated(text_of(mutant.module), mutant.number))):
+    with loaded_anew(Finder(mutant.module, mutated(text_of(mutant.module), mutant.number))):
         try:
             with watchdog(seconds + _GRACE):
                 law, operations = _first_broken(target, seconds, seed)
@@ -253,7 +201,7 @@ def _first_broken(target: str, seconds: float, seed: int) -> tuple[str, int]:
     return otherwise, operations
 
 
-class _Finder(MetaPathFinder, Loader):
+class Finder(MetaPathFinder, Loader):
     """Imports one module from a tree instead of its file."""
 
     def __init__(self, module: str, tree: ast.Module) -> None:

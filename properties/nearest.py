@@ -90,11 +90,11 @@ class _Seeker(Explorer):
         """With less patience: nobody is told of what is taken for a hang here, it is only not gone on from."""
         super()._visit(parent, kept, depth, seen, partial(start_again, _HANG_SECONDS))
 
-    def _collapse(self, prober: Any, problem: BaseException) -> bool:
+    def _collapse(self, prober: Any, problem: BaseException) -> None:
         self.hangs += isinstance(problem, Hang)
         if self.hangs > _MOST_HANGS:
             self.shortest = 0  # nothing is that short: come back
-        return super()._collapse(prober, problem)
+        super()._collapse(prober, problem)
 
 
 def nearest(

@@ -21,7 +21,7 @@ freed again at once, it would merge.
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,8 +31,9 @@ from heaplaw.impls.promises import always
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
 from heaplaw.pages import PageSource
-from heaplaw.protocol import Direction, FreeRegion, Quantity
+from heaplaw.protocol import Direction, FreeRegion, Hint, Quantity
 from heaplaw.shadow import SPACE_SHIFT, Block
+from heaplaw.view import View
 
 from .watchdog import watchdog
 
@@ -266,6 +267,23 @@ class Surroundings:
         return None if found is None else _COALESCED[found]
 
 
+def values_of(hints: Iterable[Hint]) -> dict[Any, int]:
+    """Hints by what stays the same of them; a region that ends with its hint may be as long as the hint says."""
+    values: dict[Any, int] = {}
+    for name, value, (space, start, length), _, quantity, _ in hints:
+        values[name, space, start + length if quantity is _AT_END else start] = value
+    return values
+
+
+def changed(before: Mapping[Any, int], after: Mapping[Any, int]) -> tuple[str, ...]:
+    """What is said of hints that had these values, and have those now (see ``values_of``)."""
+    fell = rose = False
+    for key, value in after.items():
+        was = before.get(key, value)
+        fell, rose = fell or value < was, rose or value > was
+    return tuple(word for word, seen in (("hint shrunk", fell), ("hint grown", rose)) if seen)
+
+
 # ---- counting ------------------------------------------------------------------------------------
 
 
@@ -412,25 +430,17 @@ class Watch:
         if self.checker.index < self._look_at or "hints" not in view.__dict__:
             return  # hints that no law has read are not read here either: that is where reading them may fail
         self._look_at = self.checker.index + self._pace * len(view.hints)
-        values: dict[Any, int] = {}
-        before, fell, rose, stale = self._hints.get, False, False, False
-        for hint in view.hints:
-            name, value, region, direction, quantity, _ = hint
-            space, start, length = region
-            # a region that ends with its hint may be as long as the hint says
-            key = name, space, start + length if quantity is _AT_END else start
-            values[key] = value
-            if (was := before(key, value)) != value:
-                if value < was:
-                    fell = True
-                else:
-                    rose = True
-            if direction is not _EXACT and not stale:
-                stale = -1 != view.truth(hint) != value
+        values = values_of(view.hints)
+        self.counts.update(changed(self._hints, values))
         self._hints = values
-        for word, seen in (("hint shrunk", fell), ("hint grown", rose), ("hint stale", stale)):
-            if seen:
-                self.counts[word] += 1
+        self.lagging(view)
+
+    def lagging(self, view: View) -> None:
+        """Does a hint that need not be exact lag behind the truth?"""
+        for hint in view.hints:
+            if hint.direction is not _EXACT and -1 != view.truth(hint) != hint.value:
+                self.counts["hint stale"] += 1
+                return
 
     # ---- for engines that know the outcome -----------------------------------------------
 
@@ -441,7 +451,7 @@ class Watch:
             self.counts["exact fit" if word == _COALESCED[0] else "split"] += 1
 
     def released(self, live: Sequence[Any], index: int, cpu: int = 0) -> None:
-        """The block at ``index`` of these, in canonical order, is about to be freed on a CPU.  O(1)."""
+        """The block at ``index`` of these, in canonical order, is freed on a CPU.  O(1)."""
         if self._several_cpus and live[index][5] != cpu:
             self.counts["freed elsewhere"] += 1
         elif self._merging and (word := self.surroundings.in_order(live, index)) is not None:

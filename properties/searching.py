@@ -16,6 +16,7 @@ from heaplaw.impls.registry import factory
 from heaplaw.lawbook import LAWS
 
 from .exhaustive import NAME, explore
+from .reached import words
 from .tiny import tiny
 from .verdict import Tally
 
@@ -41,6 +42,7 @@ def check(
     checker = Checker(factory(search.name)())
     asked = [law for law in LAWS if law in set(only) or not only]
     tally = Tally(name, NAME, lacking=lacking(checker.shows, checker.contract))
+    tally.reachable = dict.fromkeys(words(factory(search.name)), True)
     tally.lacking.update((law, "not asked for") for law in LAWS if law not in asked)
     started, used = time.monotonic(), time.process_time()
     while asked and len(tally.findings) < (len(LAWS) if most is None else most):
@@ -53,6 +55,7 @@ def check(
         tally.runs += 1
         tally.operations += done.transitions
         tally.evidence.update(done.asked)
+        tally.reached.update(done.reached)
         if done.finding is None:
             tally.planned = tally.operations + bool(done.stopped or done.unconfirmed)
             break

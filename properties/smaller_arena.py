@@ -66,7 +66,7 @@ def _in_tiny(name: str, found: Violation) -> tuple[str, Violation] | None:
     operations = nearest(build, letters, found.law, below=length)
     if operations is None:
         return None
-    again = first_break(build, operations, LAWS.keys() - {found.law})
+    again = first_break(build, operations, [law for law in LAWS if law != found.law])
     return (search.name, again) if again is not None and again.law == found.law else None
 
 

@@ -14,9 +14,7 @@ on two operations in a row (what was freed can be had again, a second compaction
 """
 
 import pickle
-import signal
-import threading
-from bisect import insort
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +29,9 @@ from heaplaw.twins import TWIN_LAWS
 
 from .alphabet import LEAVES, Alphabet, codes, operation
 from .positions import KeepError, Position, Prober, digest, fingerprint, in_order, spelled
+from .reached import Watch, changed, values_of
 from .watchdog import watchdog
+from .watchdog import wind_up as start_again
 
 _NOTHING = Operation(Kind.NOP)
 _MOST_HAD = 1 << 19  # entries of a memory that only saves time
@@ -49,6 +49,7 @@ class Child(NamedTuple):
     code: int
     fingerprint: int
     kept: bytes
+    words: tuple[str, ...] = ()  # named states that count if it is new
 
 
 class Breach(NamedTuple):
@@ -65,7 +66,7 @@ class Expansion(NamedTuple):
 
     children: list[Child]
     breaches: list[Breach]
-    counts: Counter[str]  # transitions, refused, dead: calls that a muted law had already convicted
+    counts: Counter[str]  # transitions; dead: calls that a muted law had already convicted; named states reached
     evidence: Counter[str]  # how often each law was asked
 
     @classmethod
@@ -78,11 +79,7 @@ class Expansion(NamedTuple):
 def _leash() -> Iterator[Callable[[], Any]]:
     """The watchdog for many short calls: gives a function that starts the time anew, at little cost."""
     with watchdog(_HANG_SECONDS):
-        if threading.current_thread() is threading.main_thread():
-            start: Callable[[], Any] = partial(signal.setitimer, signal.ITIMER_PROF, _HANG_SECONDS)
-            yield start
-        else:
-            yield lambda: None
+        yield partial(start_again, _HANG_SECONDS)
 
 
 class Explorer:
@@ -102,6 +99,7 @@ class Explorer:
         }
         self._leaves = [number for number, letter in enumerate(letters) if letter.operation.kind in LEAVES]
         self._menu: dict[int, list[tuple[int, Operation]]] = {}
+        self._words: Counter[str] = Counter()  # named states reached
         self._had: set[tuple[int, int]] = set()  # (state, size) where that size was had again
         self._told: dict[bytes, int] = {}  # positions that were seen or named lately, spelled out, and their marks
         self._told_bytes = 0
@@ -129,11 +127,14 @@ class Explorer:
         self._ordered = prober._asks("page-order")
         self._standing = False  # does the prober's shadow heap stand at `_here`?
         self._still = getattr(prober.target, "stands_at", None)
+        self._watch = Watch(prober, self._words)
+        self._hinted = "hints" in prober.shows and any("hints" in law.needs for law in prober.laws)
         self._shape = getattr(prober.target, "shape", None)
 
     def _reset(self) -> None:
         self._result = Expansion.nothing()
         self._transitions = self._dead = 0
+        self._words.clear()
 
     def start(self) -> Child:
         """The fresh target's position."""
@@ -150,7 +151,7 @@ class Explorer:
             for parent, one in enumerate(kept):
                 self._visit(parent, one, depth, seen, wind_up)
         found = self._result
-        found.counts.update(transitions=self._transitions, dead=self._dead)
+        found.counts.update(self._words, transitions=self._transitions, dead=self._dead)
         found.evidence.update(self.prober.harvest())
         self._reset()
         return found
@@ -183,6 +184,9 @@ class Explorer:
         if not self._ask(self._stand) or not self._ask(prober.audit):
             return False
         self._baseline = prober.last_audit
+        if self._hinted:
+            self._watch.lagging(prober.view)
+            self._hints = values_of(prober.view.hints)
         return True
 
     def _stand(self) -> None:
@@ -239,10 +243,9 @@ class Explorer:
         elif isinstance(problem, KeepError):  # says nothing about it
             raise problem
         else:
-            self._collapse(problem)
+            self._collapse(self.prober, problem)
 
-    def _collapse(self, problem: BaseException) -> None:
-        prober = self.prober
+    def _collapse(self, prober: Prober, problem: BaseException) -> None:
         try:
             prober.collapse(problem)
         except Broken as broken:
@@ -266,6 +269,7 @@ class Explorer:
         prober.calls += 1
         block, live = prober.attempt(op), self._here.live
         if block is None:
+            self._watch.refused()
             if self._still is not None and self._still(self._here.state):
                 if "refusal-pure" not in self.mute:
                     prober.met("refusal-pure")
@@ -279,12 +283,14 @@ class Explorer:
         new = (
             block.extents, op[2], block.align, block.group, block.atomic, block.cpu, 0, block.handle,
         )  # fmt: skip
-        entries = list(live)
         try:
-            insort(entries, new)
+            at = bisect(live, new)
+            entries = (*live[:at], new, *live[at:])
         except TypeError:
-            entries = list(in_order([*live, new]))
-        self._reach(tuple(entries))
+            entries = in_order([*live, new])
+            at = entries.index(new)
+        self._watch.placed(entries, at, op[2])
+        self._reach(entries)
 
     def _free(self, index: int) -> None:
         """Give a block back, the shadow heap left alone."""
@@ -296,6 +302,7 @@ class Explorer:
         prober.calls += 1
         prober.call_free(block.handle, block.size)
         prober.intact(index)
+        self._watch.released(live, index, prober.cpu)
         self._reach(live[:index] + live[index + 1 :])
         if self._pairs and (source is None or source.held == held):
             self._again(block)
@@ -306,7 +313,7 @@ class Explorer:
         letter = self._plain.get(size)
         if letter is None or self._pair_too_long() or self._here.armed[1]:
             return
-        if not self._memorable or block.cpu != self.prober.cpu:
+        if not self._memorable or block.cpu != self.prober.cpu or block.atomic or block.group:
             self._code = (*self._code, letter)
             self.prober.again(block)
         elif (self._reached, size) in self._had:
@@ -334,7 +341,9 @@ class Explorer:
         skipped, handler = prober.skipped, prober._handlers[op.kind]
         self._transitions += 1
         prober.calls += 1
+        before = self._watch.begin(op)
         handler(op)
+        self._watch.end(op, before)
         if prober.skipped != skipped:
             self._transitions -= 1
             return
@@ -399,7 +408,10 @@ class Explorer:
     def _name(self, position: Position) -> None:
         """Enter a child in the result."""
         mark = self._reached
-        self._result.children.append(Child(self._parent, self._code[0], mark, keep(position, mark)))
+        words: tuple[str, ...] = ()
+        if self._hinted:
+            words = changed(self._hints, values_of(self.prober.target.hints()))
+        self._result.children.append(Child(self._parent, self._code[0], mark, keep(position, mark), words))
 
     def _pure(self) -> None:
         """A refused call has changed something: hold the heap against what it was before."""

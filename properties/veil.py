@@ -97,6 +97,7 @@ def _without_places(contract: Contract) -> Contract:
         must_serve=contract.must_serve and partial(_said, contract.must_serve),
         must_refuse=contract.must_refuse and partial(_said, contract.must_refuse),
         reserve=contract.reserve and partial(_amount, contract.reserve),
+        must_resize=contract.must_resize and partial(_resized, contract.must_resize),
         compacted_pages=contract.compacted_pages and partial(_goal, contract.compacted_pages),
     )  # fmt: skip
 
@@ -115,26 +116,18 @@ def _amount(reserve: Callable[..., int], request: Any, shadow: Shadow) -> int:
         return -1
 
 
-def _goal(pages: Callable[..., int], shadow: Shadow) -> Any:
+def _goal(pages: Callable[..., int | None], shadow: Shadow) -> int | None:
     try:
         return pages(Curtain(shadow))
     except UnseenError:
-        return _WHATEVER
+        return None
 
 
-class _Whatever:
-    """Equal to any number of pages."""
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
+def _resized(must_resize: Callable[..., bool], block: Block, size: int, shadow: Shadow) -> bool:
+    try:
+        return must_resize(_Placeless(block), size, Curtain(shadow))
+    except UnseenError:
         return False
-
-
-_WHATEVER = _Whatever()
 
 
 class Curtain:

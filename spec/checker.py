@@ -415,8 +415,11 @@ class Checker:
             return
         self._touch(block)
         block.seed = (block.seed * 5 + 1) & 0xFFFF
-        if block.written:
-            self.target.write(block.handle, 0, block.pattern(0, block.written))
+        if end := block.written:
+            middle = end * 2 // 3  # in two pieces, the last one first, as clients do
+            self.target.write(block.handle, middle, block.pattern(middle, end - middle))
+            if middle:
+                self.target.write(block.handle, 0, block.pattern(0, middle))
 
     def _read(self, op: Operation) -> None:
         block = self.shadow.live.get(op[1])
@@ -482,6 +485,8 @@ class Checker:
             return
         changed = [b for b in self.shadow.live.values() if self._extents(b.handle) != b.extents]
         for block in changed:
+            if block.mapped and self.contract.pinned and self._asks("handle-stable"):
+                raise Broken("handle-stable", f"{self.show(block)} unmoved while it is mapped", "another place")
             self.shadow.unplace(block)
         for block in changed:
             block.extents = self._extents(block.handle)
@@ -611,6 +616,14 @@ class Checker:
             request = Request(size, align, bool(flags & ATOMIC), flags >> 1, self.cpu)
             self._requested = op, request
         return request
+
+    def owed(self) -> Callable[[], bool] | None:
+        """What tells whether the request, or the resize, that was refused had to be served; None: nothing does."""
+        if self.op[0] != Kind.REALLOC:
+            must_serve = self.contract.must_serve
+            return must_serve and (lambda: must_serve(self.request, self.shadow, self.source))
+        must_resize = self.contract.must_resize
+        return must_resize and (lambda: must_resize(self.block, self.op[2], self.shadow))
 
     def request_text(self) -> str:
         """The request in words."""

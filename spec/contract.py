@@ -58,6 +58,7 @@ class Contract:
     maintenance: tuple[str, ...] = ()  # kinds that `maintain` knows
     moving: frozenset[str] = frozenset()  # kinds of maintenance that may move objects
     evicting: frozenset[str] = frozenset()  # kinds that may evict objects
+    pinned: bool = False  # an object that is mapped stays where it is
     slack_grows: bool = False  # a live extent may grow when a neighbour is split
     # -- misuse that is detected
     detects: frozenset[Misuse] = frozenset()
@@ -88,13 +89,14 @@ class Contract:
     # -- refusal and search
     must_serve: ServeRule | None = None
     must_refuse: ServeRule | None = None
+    must_resize: "Callable[[Block, int, Shadow], bool] | None" = None  # the same of a resize to so many bytes
     free_then_alloc: bool = False  # what was freed can be had again at once
     cost_bounds: Mapping[str, Callable[["Request", "Shadow"], int]] = field(default_factory=dict)
     # -- hints
     hint_slack: Mapping[str, int] = field(default_factory=dict)  # name -> bytes that it may lag
     hint_relations: "Callable[[Mapping[str, int]], str | None] | None" = None
     # -- compaction, groups, guarantees
-    compacted_pages: "Callable[[Shadow], int] | None" = None  # exact pages after "compact"
+    compacted_pages: "Callable[[Shadow], int | None] | None" = None  # exact pages after "compact", where known
     isolated_groups: bool = False  # an object that names no group is a group of its own
     space_deterministic: bool = False
     placement: "Callable[[Request, Block], str | None] | None" = None

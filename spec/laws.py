@@ -258,9 +258,10 @@ def search_bounded(c: "Checker") -> None:
         if cost.get(name, 0) > (most := bound(request, c.shadow)):
             raise Broken("search-bounded", f"at most {most} {name}", f"{cost[name]}")
 
-@law("no-spurious-refusal", "refuse ?", "contract.must_serve", "What the contract says must be served is served.")
+_OWED = "contract.must_serve|contract.must_resize"
+@law("no-spurious-refusal", "refuse unresized ?", _OWED, "What the contract says must be served is served.")
 def no_spurious_refusal(c: "Checker") -> None:
-    if c.affordable(met="no-spurious-refusal") and c.contract.must_serve(c.request, c.shadow, c.source):
+    if (owed := c.owed()) is not None and c.affordable(met="no-spurious-refusal") and owed():
         raise Broken("no-spurious-refusal", f"{c.request_text()} served", f"refused: {c.answer}")
 
 @law("must-refuse", "alloc ?", "contract.must_refuse", "What the contract says must be refused is refused.")
@@ -299,7 +300,8 @@ def handle_stable(c: "Checker") -> None:
 
 @law("compaction-progress", "compacted", "source contract.moving", "Compaction reaches its promise in pages.", ZSMALLOC)
 def compaction_progress(c: "Checker") -> None:
-    goal = c.contract.compacted_pages(c.shadow) if c.contract.compacted_pages else min(c.source.held, c.held_before)
+    promised = c.contract.compacted_pages(c.shadow) if c.contract.compacted_pages else None
+    goal = min(c.source.held, c.held_before) if promised is None else promised
     if c.source.held > c.held_before or c.source.held != goal:
         raise Broken("compaction-progress", f"{goal} pages after {c.op[4]}", f"{c.source.held}")
 

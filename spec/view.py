@@ -180,6 +180,11 @@ class View:
             return c.shadow.requested
         if name == "pages":
             return None if c.source is None else c.source.held
+        if name in ("free_blocks", "largest_block"):
+            if "free_regions" not in c.shows:
+                return None
+            lengths = [region.length for region in self.regions]
+            return len(lengths) if name == "free_blocks" else max(lengths, default=0)
         if name in ("free_bytes", "largest_free"):
             bare = c.contract.arena and not (c.contract.header or c.contract.prologue or c.contract.epilogue)
             if bare and c.places and c.contract.pending is None:  # the gaps between live extents are the free space
@@ -191,7 +196,7 @@ class View:
                 return None
             return sum(lengths) if name == "free_bytes" else max(lengths, default=0)
         if name == "untouched_pages" and c.source is not None and c.places:  # of the source, and all lies in such
-            return c.source.held - len(self._pages_touched())
+            return int(c.source.held) - len(self._pages_touched())
         return None
 
     def _pages_touched(self) -> set[tuple[int, int]]:

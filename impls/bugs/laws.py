@@ -7,20 +7,26 @@
 
 from typing import Any, ClassVar
 
-from heaplaw import Context, Refusal
+from heaplaw import Context, Maintained, Refusal
+from heaplaw.impls.afmalloc import Afmalloc
 from heaplaw.impls.buddy import Buddy
 from heaplaw.impls.buddy_zone import Zone
 from heaplaw.impls.buddy_zonelists import THISNODE
+from heaplaw.impls.percpu_area_map import PercpuAreaMap
 from heaplaw.impls.percpu_bitmap import PercpuBitmap
 from heaplaw.impls.percpu_chunk import Chunk
 from heaplaw.impls.slab import Slab
 from heaplaw.impls.slab_cache import SlabCache
 from heaplaw.impls.srog import Srog
+from heaplaw.impls.tlsf import Tlsf
+from heaplaw.impls.xcfmalloc import Xcfmalloc
+from heaplaw.impls.xcfmalloc_compaction import evacuate, sparsest_first
 from heaplaw.impls.zsmalloc import Zsmalloc
 from heaplaw.impls.zsmalloc_zspages import PoolClass, Zspage
 
 from . import bug
 
+_FLAGS = 3
 _ZONES = ("pages=64,nodes=2,dma=8,min_free=8,ratio=4", "pages=16,nodes=2,dma=4,min_free=4")
 
 # ---- who is served, and from where -------------------------------------------------------------
@@ -73,26 +79,16 @@ class AsksForRuns(Zsmalloc):
 
 
 @bug(
-    "LW05", "zsmalloc", "compaction empties one zspage of a class and goes on to the next class",
-    source="mm/zsmalloc.c, __zs_compact, 6.1", law="compaction-idempotent", derived=True,
-    variants=("pages=16,cpus=2", "pages=32,chain=2,cpus=1"),
-    note="where objects can be mapped: without mappings the number of pages afterwards is promised exactly",
+    "LW05", "xcfmalloc", "compaction is over as soon as one page has been emptied",
+    source="derived from xcfmalloc.c as posted in September 2011", law="compaction-idempotent", derived=True,
 )  # fmt: skip
-class CompactsOne(Zsmalloc):
-    def _isolate_source(self, owner: PoolClass) -> Zspage | None:
-        return None if self._emptied is owner else super()._isolate_source(owner)
-
-    _emptied: PoolClass | None = None
-
-    def _compact(self, owner: PoolClass) -> int:
-        self._emptied = None
-        freed = super()._compact(owner)
-        self._emptied = None
-        return freed
-
-    def _putback(self, owner: PoolClass, sparse: Zspage) -> int:
-        self._emptied = owner
-        return super()._putback(owner, sparse)
+class EmptiesOnePage(Xcfmalloc):
+    def _compact(self) -> int:
+        blocks = self._blocks
+        room = [sum(1 for _ in blocks.walk(index)) for index in range(blocks.layout.lists)]
+        moved = next(filter(None, (evacuate(blocks, page, room) for page in sparsest_first(blocks))), 0)
+        blocks.decrease_pool()
+        return moved
 
 
 # ---- groups --------------------------------------------------------------------------------------
@@ -137,6 +133,202 @@ class GrowsWhileItCan(Srog):
     def _room_behind(self, head: int) -> bool:
         behind = head // self._page_words + 1
         return behind < len(self._run_of) and self._run_of[behind] is None
+
+
+# ---- what is put off until the next call --------------------------------------------------------
+#
+# Whoever asks next finds all in order: only a look between two calls, at the one thing, shows it.
+
+
+@bug(
+    "LW10", "afmalloc", "a refused call keeps the pieces that it got until the next call",
+    source="derived from afmalloc.c as posted in September 2014", law="refusal-pure", derived=True,
+)  # fmt: skip
+class KeepsPieces(Afmalloc):
+    _kept: tuple[tuple[int, int, int], ...] = ()
+
+    def _err(self, entry: int, level: int, got: int) -> None:
+        self._kept += ((entry, level, got),)
+
+    def _let_go(self) -> None:
+        kept, self._kept = self._kept, ()
+        for entry, level, got in kept:
+            super()._err(entry, level, got)
+
+    def alloc(self, size: int, align: int = 1, *, ctx: Context | None = None) -> int | Refusal | None:
+        self._let_go()
+        return super().alloc(size, align, ctx=ctx)
+
+    def free(self, handle: int, *, ctx: Context | None = None) -> None:
+        self._let_go()
+        super().free(handle, ctx=ctx)
+
+    def maintain(self, kind: str) -> Maintained:
+        self._let_go()
+        return super().maintain(kind)
+
+    def destroy(self) -> None:
+        self._kept = ()
+        super().destroy()
+
+    def snapshot(self) -> tuple[Any, ...]:
+        return super().snapshot(), self._kept
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        inner, self._kept = state
+        super().restore(inner)
+
+
+class _MergesLater(Zone):
+    __slots__ = ()
+
+    def rmqueue(self, order: int) -> int:
+        for page in [page for page, mark in enumerate(self.head) if mark > 0]:
+            if self.head[page] > 0:  # not merged meanwhile
+                found = self.head[page] - 1
+                self.del_page_from_free_list(page, found)
+                self.free_pages -= 1 << found
+                super().free_one_page(page, found)
+        return super().rmqueue(order)
+
+    def free_one_page(self, page: int, order: int) -> None:
+        self.free_pages += 1 << order
+        self.add_to_free_list(page, order)
+        self.probed = self.splits = self.merges = self.found = 0
+
+
+@bug(
+    "LW13", "buddy", "a block that was freed is merged when the next request comes, not before",
+    source="mm/page_alloc.c, __free_one_page, 6.1", law="coalesced", derived=True,
+    variants=("pages=64", "pages=61,start=3,orders=5"),
+)  # fmt: skip
+class MergesLater(Buddy):
+    zone_class = _MergesLater
+
+
+class _ListsLater(Zone):
+    __slots__ = ()
+
+    def _catch_up(self) -> None:
+        listed = {page for order in range(self.orders) for page in self.members(order)}
+        for page, mark in enumerate(self.head):
+            if mark > 0 and page not in listed:
+                self.nr_free[mark - 1] -= 1
+                self.add_to_free_list(page, mark - 1)
+
+    def rmqueue(self, order: int) -> int:
+        self._catch_up()
+        return super().rmqueue(order)
+
+    def free_one_page(self, page: int, order: int) -> None:
+        self._catch_up()
+        super().free_one_page(page, order)
+        here = page - (page + self.start) % (1 << order + self.merges)
+        self.del_page_from_free_list(here, order + self.merges)
+        self.head[here] = order + self.merges + 1
+        self.nr_free[order + self.merges] += 1
+
+
+@bug(
+    "LW14", "buddy", "a block that was freed is put on its list when the next call comes, not before",
+    source="mm/page_alloc.c, free_unref_page, 6.1", law="free-list", derived=True,
+    variants=("pages=64", "pages=61,start=3,orders=5"),
+)  # fmt: skip
+class ListsLater(Buddy):
+    zone_class = _ListsLater
+
+
+@bug(
+    "LW15", "tlsf", "the bit of a list that has become empty is cleared when a search comes upon it, not before",
+    source="derived from mattconte/tlsf, remove_free_block", law="bitmap", derived=True,
+)  # fmt: skip
+class ClearsWhenItSearches(Tlsf):
+    def _clear(self, number: int) -> None:
+        pass
+
+    def _search(self, size: int) -> int:
+        while (number := super()._search(size)) >= 0 and not self._heads[number]:
+            super()._clear(number)
+        return number
+
+
+class _CatchesUp(PercpuBitmap):
+    """One that has something left to do when a call begins."""
+
+    def _catch_up(self) -> None:
+        raise NotImplementedError
+
+    def alloc(self, size: int, align: int = 1, *, ctx: Context | None = None) -> int | Refusal | None:
+        self._catch_up()
+        return super().alloc(size, align, ctx=ctx)
+
+    def free(self, handle: int) -> None:
+        self._catch_up()
+        super().free(handle)
+
+    def maintain(self, kind: str) -> Maintained:
+        self._catch_up()
+        return super().maintain(kind)
+
+
+@bug(
+    "LW16", "percpu-bitmap", "the first free position is lowered when the next call comes, not before",
+    source="mm/percpu.c, pcpu_block_update_hint_free, 6.12", law="hint-sound", derived=True,
+)  # fmt: skip
+class LowersLater(_CatchesUp):
+    def _catch_up(self) -> None:
+        for chunk in self._chunks.values():
+            chunk.whole.first_free = chunk.next_zero(0)
+
+    def free(self, handle: int) -> None:
+        self._catch_up()
+        before = {number: chunk.whole.first_free for number, chunk in self._chunks.items()}
+        PercpuBitmap.free(self, handle)
+        for number, chunk in self._chunks.items():
+            chunk.whole.first_free = max(chunk.whole.first_free, before[number])
+
+
+@bug(
+    "LW17", "percpu-bitmap", "a block's longest run becomes known when the next call comes, not before",
+    source="mm/percpu.c, pcpu_block_update_hint_free, 6.12", law="hint-slack", derived=True,
+)  # fmt: skip
+class TellsLater(_CatchesUp):
+    def _catch_up(self) -> None:
+        for chunk in self._chunks.values():
+            for index in range(chunk.nr_blocks):
+                chunk.refresh_block(index)
+
+    def free(self, handle: int) -> None:
+        self._catch_up()
+        before = [(block, block.fields()) for chunk in self._chunks.values() for block in chunk.blocks]
+        PercpuBitmap.free(self, handle)
+        for block, (contig, start, scan, scan_start, _, _, _) in before:
+            block.contig_hint, block.contig_hint_start = contig, start
+            block.scan_hint, block.scan_hint_start = scan, scan_start
+
+
+# ---- sizes -----------------------------------------------------------------------------------------
+
+
+@bug(
+    "LW09", "tlsf", "a resize by less than a word is taken for one that the block has room for",
+    source="derived from mattconte/tlsf, tlsf_realloc", law="big-enough", derived=True,
+)  # fmt: skip
+class GrowsByNothing(Tlsf):
+    def realloc(self, handle: int, size: int) -> int | Refusal | None:
+        current = self._words[(handle >> self._bits) - 1] & ~_FLAGS
+        return handle if 0 < size - current < self._word else super().realloc(handle, size)
+
+
+@bug(
+    "LW11", "percpu-area-map", "background work extends every map, whether or not it runs low",
+    source="mm/percpu.c, pcpu_extend_area_map, 4.4", law="metadata-bound", derived=True,
+)  # fmt: skip
+class ExtendsEveryMap(PercpuAreaMap):
+    def _balance_maps(self) -> None:
+        super()._balance_maps()
+        for chunk in self._chunks.values():
+            chunk.map_alloc *= 2
 
 
 # ---- repetition ------------------------------------------------------------------------------------

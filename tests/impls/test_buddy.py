@@ -143,7 +143,7 @@ class TestWorkedExamples:
         pages = [zone.alloc(1) for _ in range(64)]
         for page in pages[::2]:
             zone.free(page, 1)
-        assert zone.counters() == {"free_bytes": 32 * PAGE, "largest_block": PAGE}
+        assert zone.counters() == {"free_blocks": 32, "free_bytes": 32 * PAGE, "largest_block": PAGE}
         assert zone.alloc(PAGE + 1) is None
         assert zone.alloc(PAGE) is not None
 

@@ -230,7 +230,7 @@ class TestWatermarks:
         assert zones.nr_free() == (7, 1, *[0] * 9)
         assert take(zones, 1, size=4 * PAGE) == [None]
         assert take(zones, 2, size=2 * PAGE) == [14, None]
-        assert zones.counters() == {"free_bytes": 7 * PAGE, "largest_block": PAGE}
+        assert zones.counters() == {"free_blocks": 7, "free_bytes": 7 * PAGE, "largest_block": PAGE}
         assert take(zones, 1) == [13]
 
     def test_low_watermarks_are_left_everywhere_first(self):

@@ -162,14 +162,14 @@ class TestRequests:
         assert pool.counters()["live_objects"] == 20
 
     def test_dead_handle(self):
-        """A handle without an object raises InvalidFree; since cells are used again, none is promised."""
+        """A handle without an object raises InvalidFree, as is promised of handles that are dead when they are freed."""
         pool = Zsmalloc(pages=4)
         handle = pool.alloc(24)
         pool.free(handle)
         for dead in (handle, handle + 4, 1 << 40, -8):
             with pytest.raises(InvalidFree):
                 pool.free(dead)
-        assert not pool.contract.detects
+        assert pool.contract.detects == {"double", "foreign", "interior"}
 
     @pytest.mark.parametrize("failing", [1, 2, 3, 4])
     def test_refused_page(self, failing):
@@ -450,11 +450,21 @@ class TestMapping:
         pool.unmap(handles[7])
 
     def test_no_mapping_without_cpus(self):
-        """With ``cpus=0`` there is nothing to map with, and exact compaction is promised; with CPUs not."""
+        """With ``cpus=0`` there is nothing to map with; with CPUs an object that is mapped stays in place."""
         assert Zsmalloc(pages=4).map is None
-        assert Zsmalloc(pages=4).contract.compacted_pages is not None
+        assert not Zsmalloc(pages=4).contract.pinned
         contract = Zsmalloc(pages=4, cpus=2).contract
-        assert (contract.compacted_pages, contract.cpus, contract.mappings) == (None, 2, 1)
+        assert (contract.pinned, contract.cpus, contract.mappings) == (True, 2, 1)
+
+    def test_pages_after_compaction_are_promised_unless_an_object_is_mapped(self):
+        """How many pages compaction leaves follows from the live objects, but where a mapping holds a zspage."""
+        promise = Zsmalloc(pages=8, cpus=2).contract.compacted_pages
+        shadow = Shadow()
+        for name in range(3):
+            shadow.add(Block(name, name, 2000, 1, ((0, 4096 * name + 8, 2000),)))
+        assert promise(shadow) == 2  # three slots of 2048 bytes, on pages of their own: two of them on each
+        shadow.live[1].mapped = 1
+        assert promise(shadow) is None
 
     def test_mapping_in_a_recorded_state(self, pool):
         """A restored pool has the same objects mapped, with the same buffers."""
