@@ -1,4 +1,4 @@
-"""The command line: ``heaplaw list | check | explore | machine | replay | minimize | import | reproduce``."""
+"""The command line: ``heaplaw`` and its commands; the longer ones stand in modules of their own."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from heaplaw.impls.bugs import gallery
 from heaplaw.impls.registry import BUILT_IN, TargetError, factory, fitted, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
@@ -52,8 +53,9 @@ def cli(ctx: click.Context) -> None:
 @cli.command("list")
 @json_option
 @click.option("--laws", is_flag=True, help="List the laws instead.")
-def list_command(json_path: Path | None, laws: bool) -> None:
-    """List the built-in targets with what they promise, or the laws.
+@click.option("--bugs", is_flag=True, help="List the gallery of bugs instead.")
+def list_command(json_path: Path | None, laws: bool, bugs: bool) -> None:
+    """List the built-in targets with what they promise, the laws, or the bugs that can be planted.
 
     \b
     Example: heaplaw list --laws
@@ -67,6 +69,12 @@ def list_command(json_path: Path | None, laws: bool) -> None:
             table.add_column(title, no_wrap=title == "law")
         for law in LAWS.values():
             table.add_row(law.id, law.sentence, escape(" ".join(law.needs)))
+    elif bugs:
+        for title in ("bug", "breaks", "what goes wrong", "from"):
+            table.add_column(title, no_wrap=title in ("bug", "breaks"))
+        for bug in gallery():
+            breaks = "nothing" if bug.equivalent else bug.law
+            table.add_row(bug.name, breaks, escape(bug.title), escape(bug.source))
     else:
         for title in ("target", "what it is", "revisions", "promises"):
             table.add_column(title, no_wrap=title == "target")

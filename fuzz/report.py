@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from heaplaw.contract import Contract
+from heaplaw.impls.bugs import gallery
 from heaplaw.impls.registry import BUILT_IN, factory
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import birth_name
@@ -267,13 +268,14 @@ def promises(contract: Contract) -> str:
 
 
 def listing() -> str:
-    """Targets and laws as JSON."""
+    """Targets, laws and the gallery of bugs as JSON."""
     targets = {
         name: {"summary": k.summary, "revisions": k.revisions, "promises": promises(factory(name)().contract)}
         for name, k in BUILT_IN.items()
     }
     laws = {law.id: {"sentence": law.sentence, "needs": law.needs, "source": law.source} for law in LAWS.values()}
-    return to_json({"format": "heaplaw list 1", "targets": targets, "laws": laws})
+    bugs = {bug.name: {key: value for key, value in bug._asdict().items() if key != "build"} for bug in gallery()}
+    return to_json({"format": "heaplaw list 1", "targets": targets, "laws": laws, "bugs": bugs})
 
 
 def to_json(value: Any) -> str:

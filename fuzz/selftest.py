@@ -4,7 +4,6 @@ A green check on a suite that cannot go red is worthless.  The kill matrix says 
 bug of the gallery, how soon, and how small what it finds becomes.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ from heaplaw.properties.hunting import (
 from heaplaw.properties.shards import ENGINES
 from heaplaw.properties.verdict import INCONCLUSIVE, PASSED, SELF_TEST_FAILED
 
+from . import report
 from .options import Duration, Problem, bar, console, json_option
 
 _SECONDS, _QUICK_SECONDS = 30.0, 2.0  # of a hunt
@@ -77,7 +77,7 @@ def selftest(
     canaries, rest = done[: len(names)], done[len(names) :]
     code = exit_code(canaries, rest)
     if json_path is not None:
-        json_path.write_text(json.dumps(as_data(canaries, rest, seed, code), indent=1) + "\n")
+        json_path.write_text(report.to_json(as_data(canaries, rest, seed, code)))
     out.print(matrix(chosen, rest))
     out.print()
     for line in summary(chosen, rest):

@@ -191,9 +191,8 @@ class Tlsf(SegregatedLists):
         }
 
     def cost(self) -> dict[str, int]:
-        """Steps of the last allocation: list heads ``probed``, bitmap words ``scanned``; the payload ``found``."""
-        steps = {"probed": self._probed, "scanned": self._scanned}
-        return steps | {"found": self._found} if self._found else steps
+        """Steps of the last allocation: heads ``probed``, bitmap words ``scanned``; the payload ``found``, or 0."""
+        return {"probed": self._probed, "scanned": self._scanned, "found": self._found}
 
     def metadata(self) -> tuple[int, int]:
         """(bytes in the arena, bytes of the control structure).  O(blocks)."""

@@ -401,9 +401,10 @@ class Xvmalloc:
         }
 
     def cost(self) -> Mapping[str, int]:
-        """Of the last call: bitmap words ``scanned``, heads ``probed``, ``pages_taken``; the payload ``found``."""
-        steps = {"scanned": self._scanned, "probed": self._probed, "pages_taken": self._grown}
-        return steps | {"found": self._found} if self._found else steps
+        """Of the last call: bitmap words ``scanned``, heads ``probed``, ``pages_taken``; the payload ``found``, or 0."""
+        return {
+            "scanned": self._scanned, "probed": self._probed, "pages_taken": self._grown, "found": self._found,
+        }  # fmt: skip
 
     def metadata(self) -> tuple[int, int]:
         """(bytes of headers in the pages, bytes of the pool itself).  O(blocks)."""

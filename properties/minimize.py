@@ -434,9 +434,13 @@ class Reduction:
         self.weight = 1  # steps that an audited operation costs
         self._spans: tuple[Operations, dict[int, tuple[int, int, int]]] = ([], {})
         self._progress = _falling(progress)
+        self._walks = True  # is the heap audited after every operation?
         self.recurs = not self.budget.late and self.fails(self.operations)
         if not self.recurs and not self.budget.late:  # a walk that fails is made for another law
             self.mute = tuple(mute)
+            self.recurs = self.fails(self.operations)
+        if not self.recurs and not self.budget.late:  # or every walk fails, so broken is the heap already
+            self._walks = False
             self.recurs = self.fails(self.operations)
         self.tries = _Tries(self.fails, self.budget, self._progress)
 
@@ -463,7 +467,7 @@ class Reduction:
             if not self.recurs:
                 break
             best = self._reduced(hasty)
-            again = first_break(self.build, best, self.mute, twins=self.twins)
+            again = first_break(self.build, best, self.mute, 0 if self._walks else len(best), twins=self.twins)
             if again is not None and again.law == self.law:
                 return again
         return self.found
@@ -479,7 +483,7 @@ class Reduction:
 
     def _search(self, best: Operations) -> Operations | None:
         """A shorter trace that no deletion leads to, or None."""
-        if self.twins or not searchable(self.build):
+        if self.twins or not self._walks or not searchable(self.build):
             return shorter(best, self.tries, _STEPS // (len(best) * self.weight + _FRESH))
         own, wide = own_letters(best), all_letters(self.build, best)
         for letters in (own, wide):
@@ -493,6 +497,7 @@ class Reduction:
 
     def fails(self, operations: Operations, audit_from: int = 0) -> bool:
         """Is the law broken, audits made from this operation on?"""
+        audit_from = audit_from if self._walks else len(operations)
         audited = len(operations) - audit_from
         self.budget.spend((_FRESH + audited * self.weight + audit_from // _UNAUDITED) * max(1, self.twins))
         seconds = min(time_limit(operations), _HASTY_SECONDS + self._pace * len(operations))

@@ -13,7 +13,7 @@ a:3 0 -> 1
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
@@ -183,6 +183,26 @@ def _methods(one: ast.ClassDef) -> list[ast.FunctionDef]:
 
 def _aside(name: str) -> bool:
     return name in _KEPT_STATES or any(word in name for word in _PROMISES)
+
+
+def only_for_states(trees: Iterable[ast.Module]) -> set[str]:
+    """Names of functions and private methods that kept states and promises mention and no step does.
+
+    In all modules of a target; its public methods may be called from outside.
+    """
+    some = list(trees)
+    code = [node for tree in some for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    tops = {node.name for tree in some for node in tree.body if isinstance(node, ast.FunctionDef)}
+    inner = tops | {node.name for node in code if node.name.startswith("_")}
+    kept = _mentioned([node for node in code if _aside(node.name)])
+    found: set[str] = set()
+    while True:
+        told = _mentioned([node for node in code if not _aside(node.name) and node.name not in found])
+        kept |= _mentioned([node for node in code if node.name in found])
+        more = {node.name for node in code if node.name in inner & kept - told}
+        if more <= found:
+            return found
+        found |= more
 
 
 def names_in_steps(top: ast.stmt) -> set[str]:

@@ -30,7 +30,7 @@ from typing import NamedTuple
 from heaplaw.checker import Hang
 from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse, variants
 
-from .mutants import Mutant, mutants, mutated, names_in_steps
+from .mutants import Mutant, mutants, mutated, names_in_steps, only_for_states
 from .plain import Run, first_sizes
 from .watchdog import watchdog
 
@@ -100,6 +100,7 @@ def _lines_used(target: str, modules: Sequence[str]) -> dict[str, set[int]]:
     """By module, the lines of the classes and functions that a target's class mentions, or that those mention."""
     known = BUILT_IN[parse(target).base]
     trees = {module: ast.parse(text_of(module)) for module in modules}
+    aside = only_for_states(trees.values())
     waiting, seen = [(known.module, known.cls)], set[tuple[str, str]]()
     lines: dict[str, set[int]] = {module: set() for module in modules}
     while waiting:
@@ -107,14 +108,19 @@ def _lines_used(target: str, modules: Sequence[str]) -> dict[str, set[int]]:
         if place in seen or module not in trees:
             continue
         seen.add(place)
+        for source in _relative_imports(module):
+            if name in {alias.name for alias in source.names}:
+                waiting.append((_PACKAGE + (source.module or ""), name))
         for node in trees[module].body:
-            if isinstance(node, ast.ImportFrom) and node.level == 1 and name in {alias.name for alias in node.names}:
-                waiting.append((_PACKAGE + (node.module or ""), name))
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
                 lines[module] |= set(range(node.lineno, (node.end_lineno or 0) + 1))
                 waiting += [(module, other) for other in names_in_steps(node)]
             elif isinstance(node, ast.Assign | ast.AnnAssign) and name in _bound(node):
                 waiting += [(module, other) for other in names_in_steps(node)]
+    for module, tree in trees.items():
+        for one in ast.walk(tree):
+            if isinstance(one, ast.FunctionDef) and one.name in aside:
+                lines[module] -= set(range(one.lineno, (one.end_lineno or 0) + 1))
     return lines
 
 

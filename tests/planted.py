@@ -1,5 +1,6 @@
 """One honest allocator, and the same with one bug each: what every engine must find."""
 
+import os
 import random
 
 from heaplaw import Contract, FreeRegion, Refusal
@@ -140,3 +141,10 @@ class Loops(Good):
         super().free(handle)
         while len(self.used) == 5:
             pass
+
+
+class Kills(Good):
+    """Takes its process along."""
+
+    def alloc(self, size, align=1, *, ctx=None):
+        os._exit(9)

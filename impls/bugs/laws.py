@@ -14,12 +14,14 @@ from heaplaw.impls.buddy_zone import Zone
 from heaplaw.impls.buddy_zonelists import THISNODE
 from heaplaw.impls.percpu_area_map import PercpuAreaMap
 from heaplaw.impls.percpu_bitmap import PercpuBitmap
+from heaplaw.impls.percpu_blocks import refresh_whole
 from heaplaw.impls.percpu_chunk import Chunk
 from heaplaw.impls.slab import Slab
 from heaplaw.impls.slab_cache import SlabCache
 from heaplaw.impls.srog import Srog
 from heaplaw.impls.tlsf import Tlsf
 from heaplaw.impls.xcfmalloc import Xcfmalloc
+from heaplaw.impls.xcfmalloc_blocks import Descriptor
 from heaplaw.impls.xcfmalloc_compaction import evacuate, sparsest_first
 from heaplaw.impls.zsmalloc import Zsmalloc
 from heaplaw.impls.zsmalloc_zspages import PoolClass, Zspage
@@ -27,6 +29,7 @@ from heaplaw.impls.zsmalloc_zspages import PoolClass, Zspage
 from . import bug
 
 _FLAGS = 3
+_GRANULE = 8  # bytes: any fewer are no block
 _ZONES = ("pages=64,nodes=2,dma=8,min_free=8,ratio=4", "pages=16,nodes=2,dma=4,min_free=4")
 
 # ---- who is served, and from where -------------------------------------------------------------
@@ -179,6 +182,50 @@ class KeepsPieces(Afmalloc):
         super().restore(inner)
 
 
+@bug(
+    "LW12", "xcfmalloc", "a free block is entered a granule short, which is made good when the next call comes",
+    source="derived from xcfmalloc.c as posted in September 2011", law="tiling", derived=True,
+)  # fmt: skip
+class EntersTooLittle(Xcfmalloc):
+    _short: tuple[Descriptor, ...] = ()
+
+    def _begin(self) -> None:
+        for desc in self._short:
+            desc.size += _GRANULE
+        self._short = ()
+        super()._begin()
+
+    def _shorten(self) -> None:
+        """All that stay on their lists."""
+        blocks, index = self._blocks, self._blocks.layout.flindex
+        free = [desc for desc in blocks.descs if desc.allocated and desc.is_free and desc.size > 2 * _GRANULE]
+        self._short = tuple(desc for desc in free if index(desc.size) == index(desc.size - _GRANULE))
+        for desc in self._short:
+            desc.size -= _GRANULE
+
+    def alloc(self, size: int, align: int = 1, *, ctx: Context | None = None) -> int | Refusal | None:
+        answer = super().alloc(size, align, ctx=ctx)
+        self._shorten()
+        return answer
+
+    def free(self, handle: int) -> None:
+        super().free(handle)
+        self._shorten()
+
+    def maintain(self, kind: str) -> Maintained:
+        done = super().maintain(kind)
+        self._shorten()
+        return done
+
+    def destroy(self) -> None:
+        self._begin()
+        super().destroy()
+
+    def snapshot(self) -> Any:
+        self._begin()
+        return super().snapshot()
+
+
 class _MergesLater(Zone):
     __slots__ = ()
 
@@ -296,7 +343,8 @@ class TellsLater(_CatchesUp):
     def _catch_up(self) -> None:
         for chunk in self._chunks.values():
             for index in range(chunk.nr_blocks):
-                chunk.refresh_block(index)
+                chunk.blocks[index].scan_hint = 0
+                refresh_whole(chunk.blocks[index], chunk.used[index], chunk.update)
 
     def free(self, handle: int) -> None:
         self._catch_up()

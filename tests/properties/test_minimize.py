@@ -16,6 +16,7 @@ from heaplaw.lawbook import LAWS
 from heaplaw.properties.exhaustive import explore
 from heaplaw.properties.minimize import first_break, minimize, smallest
 from heaplaw.properties.plain import Run
+from heaplaw.properties.replay import recurs
 from heaplaw.properties.smaller_arena import reduced
 from heaplaw.trace import Trace
 
@@ -226,3 +227,32 @@ class TestPublishedDefects:
         assert one == two
         again = first_break(factory(name), one.operations, sorted(LAWS.keys() - {law}))
         assert smallest(factory(name), again).trace == one
+
+
+WALKS_FAIL = """heaplaw trace 1
+target buddy+B03,pages=61,start=3,orders=5
+law disjoint
+a = alloc 1
+b = alloc 8193
+c = alloc 16385
+d = alloc 32769
+e = alloc 32769
+f = alloc 16385
+g = alloc 8193
+h = alloc 4097
+i = alloc 1
+free a
+j = alloc 4097
+"""
+
+
+def test_a_heap_that_no_walk_survives():
+    """Where every audit fails before the law breaks, the trace is made small, and seen again, without audits."""
+    trace = Trace.parse(WALKS_FAIL)
+    build = factory(trace.target)
+    assert run(build, trace.operations).law == "returns"
+    found = run(build, trace.operations, audit_from=len(trace.operations))
+    assert found.law == "disjoint"
+    best = smallest(build, found)
+    assert (best.law, len(best.trace.operations)) == ("disjoint", 11)
+    assert recurs(WALKS_FAIL)
