@@ -194,8 +194,39 @@ def regrow(swarm: Swarm, c: Checker) -> Iterator[int]:
         yield FIRST_BYTE[Kind.REALLOC] | index << 20 | swarm.codec.selector(size) << 8
 
 
+def absorb(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Free a neighbour by birth, and resize a block to about what the two had together, on either side."""
+    rng = swarm.rng
+    if not c.can(Kind.REALLOC):
+        return
+    for _ in range(rng.randrange(1, 8)):
+        if len(c.shadow) < 2:
+            return
+        names = sorted(c.shadow.names)[-4096:]
+        at = rng.randrange(len(names) - 1)
+        gone, stays = names[at], names[at + 1]
+        if rng.random() < 0.5:
+            gone, stays = stays, gone
+        room = c.shadow.live[gone].length + c.contract.header
+        yield _FREE | c.shadow.names.index(gone) << 8
+        if stays in c.shadow.live:
+            together = room + c.shadow.live[stays].length
+            size = rng.choice((room, together)) + rng.choice((-1, 0, 0, 1)) * c.contract.granule
+            index = c.shadow.names.index(stays)
+            yield FIRST_BYTE[Kind.REALLOC] | index << 20 | swarm.codec.selector(max(1, size)) << 8
+
+
+def nonsense(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Ask for what makes no sense, whatever is free now: sizes that wrap, alignments that are none."""
+    if not c.can(Kind.BAD_ALLOC):
+        return
+    for _ in range(swarm.rng.randrange(1, 6)):
+        yield FIRST_BYTE[Kind.BAD_ALLOC] | swarm.rng.getrandbits(24) << 8
+
+
 PHASES: tuple[Callable[[Swarm, Checker], Iterator[int]], ...] = (
-    mix, mix, mix, fill, free_one, free_one, drain, checkerboard, island, maintain_twice, hand_over, regrow,
+    mix, mix, mix, fill, free_one, free_one, drain, checkerboard, island, maintain_twice, hand_over, regrow, absorb,
+    nonsense,
 )  # fmt: skip
 
 

@@ -42,6 +42,14 @@ UNASKED: dict[str, str] = {
 }
 """Laws that no run of a single target can refute, with the reason."""
 
+REDUNDANT: dict[str, str] = {
+    "big-enough": "what is too short is also no legal place, or not served again once freed, by every built-in "
+    "contract; it speaks alone for a target that shows places and promises neither geometry nor free-then-alloc",
+    "realloc-failure": "contents or handle-stable see the same at the next look, since nothing is called in between; "
+    "it says at once which call did it, even where audits are far apart",
+}
+"""Laws that catch no bug of the gallery alone, with the reason and what they are kept for."""
+
 _TRACE_SECONDS = 10.0  # CPU time for a pass over a committed trace
 
 Caught = Mapping[str, Mapping[str, Sequence[str]]]

@@ -18,7 +18,7 @@ from functools import lru_cache
 from .contract import Contract
 from .operations import ATOMIC, Kind, Operation
 
-VERSION = 1
+VERSION = 2
 _WEIGHTS = {  # how many of the 256 kind bytes mean this; append-only, NOP owns byte 0
     Kind.NOP: 1, Kind.ALLOC: 96, Kind.FREE: 64, Kind.REALLOC: 20, Kind.WRITE: 10, Kind.READ: 8,
     Kind.MAP: 4, Kind.UNMAP: 4, Kind.MAINTAIN: 12, Kind.LINK: 4, Kind.ON_CPU: 6, Kind.BAD_FREE: 7,
@@ -100,7 +100,9 @@ class Codec:
             which = BAD_REQUESTS[high % 3]
             if which == "align":
                 return Operation(kind, 0, self.size(low), self._bad_aligns[(high // 3) % 5], which)
-            return Operation(kind, 0, self._huge[low % len(self._huge)] if which == "huge" else 0, 1, which)
+            if which == "zero":
+                return Operation(kind, 0, 0, 1, which)
+            return Operation(kind, 0, self._huge[low % len(self._huge)], self.aligns[high // 3 % 16], which)
         return Operation(kind if kind in (Kind.DRAIN, Kind.DESTROY) else Kind.NOP)
 
     def encode(self, op: Operation, names: Sequence[int]) -> int:
@@ -126,6 +128,7 @@ class Codec:
             low, high = self.selector(size), BAD_REQUESTS.index(str(mode))
             if mode == "huge":
                 low = min(range(len(self._huge)), key=lambda i: abs(self._huge[i] - size))
+                high += 3 * min(bisect_left(self.aligns, align), 15)
             elif mode == "align":
                 high += 3 * min(range(5), key=lambda i: abs(self._bad_aligns[i] - align))
             return base | high << 20 | (low if mode != "zero" else 0) << 8

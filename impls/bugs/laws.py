@@ -20,6 +20,7 @@ from heaplaw.impls.slab import Slab
 from heaplaw.impls.slab_cache import SlabCache
 from heaplaw.impls.srog import Srog
 from heaplaw.impls.tlsf import Tlsf
+from heaplaw.impls.tlsf_mapping import insert
 from heaplaw.impls.xcfmalloc import Xcfmalloc
 from heaplaw.impls.xcfmalloc_blocks import Descriptor
 from heaplaw.impls.xcfmalloc_compaction import evacuate, sparsest_first
@@ -299,6 +300,45 @@ class ClearsWhenItSearches(Tlsf):
         return number
 
 
+@bug(
+    "LW18", "tlsf", "a resize that moves a block copies its contents when the next call comes that changes something",
+    source="derived from mattconte/tlsf, tlsf_realloc", law="realloc-prefix", derived=True,
+)  # fmt: skip
+class CopiesLater(Tlsf):
+    _later: tuple[int, bytes] = 0, b""
+
+    def _catch_up(self) -> None:
+        (at, data), self._later = self._later, (0, b"")
+        super().write(at, 0, data)
+
+    def _move(self, handle: int, size: int, current: int) -> int | Refusal | None:
+        moved = super()._move(handle, size, current)
+        if isinstance(moved, int):
+            self._later = moved, self.read(moved, 0, min(size, current))
+            super().write(moved, 0, bytes(min(size, current)))
+        return moved
+
+    def alloc(self, size: int, align: int = 1, *, ctx: Context | None = None) -> int | Refusal | None:
+        self._catch_up()
+        return super().alloc(size, align, ctx=ctx)
+
+    def free(self, handle: int) -> None:
+        self._catch_up()
+        super().free(handle)
+
+    def realloc(self, handle: int, size: int) -> int | Refusal | None:
+        self._catch_up()
+        return super().realloc(handle, size)
+
+    def write(self, handle: int, at: int, data: bytes) -> None:
+        self._catch_up()
+        super().write(handle, at, data)
+
+    def snapshot(self) -> Any:
+        self._catch_up()
+        return super().snapshot()
+
+
 class _CatchesUp(PercpuBitmap):
     """One that has something left to do when a call begins."""
 
@@ -366,6 +406,21 @@ class GrowsByNothing(Tlsf):
     def realloc(self, handle: int, size: int) -> int | Refusal | None:
         current = self._words[(handle >> self._bits) - 1] & ~_FLAGS
         return handle if 0 < size - current < self._word else super().realloc(handle, size)
+
+
+@bug(
+    "LW19", "tlsf", "a search begins one list too low, finds the head there too short and begins again",
+    source="derived from Masmano et al., TLSF (ECRTS 2004): the search without rounding up", law="search-fit",
+    derived=True,
+)  # fmt: skip
+class SearchesTooLow(Tlsf):
+    def _take(self, size: int) -> int:
+        first = self._heads[max(0, insert(size, self._shift, self._sl) - 1)]
+        length = self._words[first - 1] & ~_FLAGS if first else size
+        block = super()._take(size)
+        if block and length < size:
+            self._found = length
+        return block
 
 
 @bug(
