@@ -26,6 +26,7 @@ from heaplaw.runs import Violation, run
 from heaplaw.trace import Trace
 from heaplaw.twins import TWIN_LAWS
 
+from .alphabet import Alphabet
 from .nearest import all_letters, nearest, own_letters, searchable
 from .shorter import shortcuts, shorter
 from .watchdog import watchdog
@@ -43,6 +44,7 @@ _APART_UP_TO = 12  # requests; likewise
 _LONG = 40  # operations above which it is worth looking at the end only
 _COARSE = 16  # pieces that it is cut into before anything is merged
 _LAST = 2  # operations that are audited then; some laws compare two audits
+_MANY, _CLASSES, _FEW = 7, 10, 800  # operations of a trace, classes, transitions: to look for it in other classes
 _STEPS = 15_000  # of a round; a step is an operation that is checked on a small heap
 _FRESH, _UNAUDITED = 8, 4  # steps for a fresh target; operations to a step where none is audited
 _WALK, _WALKED = 20, 100  # things walked that cost as much as an operation; where nobody can tell how many there are
@@ -490,8 +492,27 @@ class Reduction:
             found = nearest(self.build, letters, self.law, below=len(best), mute=self.mute, fails=self.tries)
             if found is not None:
                 return found
+        for letters in self._in_other_classes(best, own):
+            found = nearest(self.build, letters, self.law, below=len(best), mute=self.mute, fails=self.tries, most=_FEW)
+            if found is not None:
+                return found
         more = [letter.operation for letter in wide if letter.operation.align > 1]
         return next((trace for trace in shortcuts(best, more) if self.tries(trace)), None)
+
+    def _in_other_classes(self, best: Operations, own: Alphabet) -> Iterator[Alphabet]:
+        """The trace's letters with one larger size for all: fewer objects may fill what is to be filled."""
+        if len(best) < _MANY:
+            return
+        contract = Checker(self.build()).contract
+        most = max(op.size for op in best if op.kind in _SIZED) if any(op.kind in _SIZED for op in best) else 0
+        larger = sorted({size for size in (*contract.limits, contract.largest) if most < size <= contract.largest})
+        for at in range(min(_CLASSES, len(larger))):
+            size = larger[(len(larger) - 1) * at // max(1, min(_CLASSES, len(larger)) - 1)]
+            letters = [
+                letter._replace(operation=letter.operation._replace(size=size))
+                if letter.operation.kind in _SIZED else letter for letter in own
+            ]  # fmt: skip
+            yield tuple(dict.fromkeys(letters))
 
     # ---- the predicate ----
 

@@ -271,10 +271,11 @@ class _ListsLater(Zone):
     def free_one_page(self, page: int, order: int) -> None:
         self._catch_up()
         super().free_one_page(page, order)
-        here = page - (page + self.start) % (1 << order + self.merges)
-        self.del_page_from_free_list(here, order + self.merges)
-        self.head[here] = order + self.merges + 1
-        self.nr_free[order + self.merges] += 1
+        order += self.merges
+        page -= (page + self.start) % (1 << order)  # where what it has merged into begins
+        self.del_page_from_free_list(page, order)
+        self.head[page] = order + 1
+        self.nr_free[order] += 1
 
 
 @bug(
