@@ -25,6 +25,7 @@ from heaplaw.trace import Trace
 from . import report
 from .exploring import explore
 from .minimizing import minimize
+from .mutating import mutate
 from .options import Duration, Problem, bar, console, json_option, make_folder, seed_option, writable
 from .published import zram
 from .selftest import selftest
@@ -286,6 +287,7 @@ def import_command(file: Path, output: Path, family: str, seed: int | None, json
 cli.add_command(explore)
 cli.add_command(minimize)
 cli.add_command(selftest)
+cli.add_command(mutate)
 
 
 @cli.group("reproduce")

@@ -294,9 +294,7 @@ class Buddy:
             splits, merges = sum(zone.splits for zone in zones), sum(zone.merges for zone in zones)
             steps = {"probed": probed, "splits": splits, "merges": merges, "zones": self._passed}
             found = sum(zone.found for zone in zones)
-        if found:
-            steps["found"] = found << self._shift
-        return steps
+        return {**steps, "found": found << self._shift}
 
     # ---- states ------------------------------------------------------------------------
 

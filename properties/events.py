@@ -224,9 +224,20 @@ def nonsense(swarm: Swarm, c: Checker) -> Iterator[int]:
         yield FIRST_BYTE[Kind.BAD_ALLOC] | swarm.rng.getrandbits(24) << 8
 
 
+def insist(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Ask for the same until it is refused, and go on asking: no refused call may change anything."""
+    code, refusals = swarm.alloc(), c.refusals
+    for _ in range(60):
+        yield code
+        if c.refusals != refusals:
+            break
+    for _ in range(swarm.rng.randrange(4, 30)):
+        yield code
+
+
 PHASES: tuple[Callable[[Swarm, Checker], Iterator[int]], ...] = (
     mix, mix, mix, fill, free_one, free_one, drain, checkerboard, island, maintain_twice, hand_over, regrow, absorb,
-    nonsense,
+    nonsense, insist,
 )  # fmt: skip
 
 

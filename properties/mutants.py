@@ -39,6 +39,7 @@ class Mutant(NamedTuple):
     before: str
     after: str
     text: str = ""  # of the line, for those who keep lists of mutants: line numbers do not last
+    function: str = ""  # in which it stands
 
     def __str__(self) -> str:
         return f"{self.module.rpartition('.')[2]}:{self.line} {self.before} -> {self.after}"
@@ -46,12 +47,18 @@ class Mutant(NamedTuple):
 
 def mutants(module: str, text: str) -> list[Mutant]:
     """All mutants of a module's text, in order.  O(nodes)."""
-    found, lines = [], text.splitlines()
-    for number, (node, change) in enumerate(_changes(ast.parse(text))):
+    found, lines, tree = [], text.splitlines(), ast.parse(text)
+    inside = {
+        line: one.name  # of the innermost, which comes last
+        for one in ast.walk(tree)
+        if isinstance(one, ast.FunctionDef)
+        for line in range(one.lineno, (one.end_lineno or 0) + 1)
+    }
+    for number, (node, change) in enumerate(_changes(tree)):
         before = ast.unparse(node)
         changed = change()
         where = node.lineno, _short(before), _short(ast.unparse(changed)), lines[node.lineno - 1].strip()
-        found.append(Mutant(module, number, *where))
+        found.append(Mutant(module, number, *where, inside[node.lineno]))
         change()  # every change undoes itself
     return found
 

@@ -37,21 +37,23 @@ def known_equivalents(chosen: Iterable[Mutant]) -> dict[Mutant, str]:
     found = {}
     for mutant in chosen:
         module, change = mutant.module.rpartition(".")[2], f"{mutant.before} -> {mutant.after}"
-        why = reasons.get((module, mutant.text, change)) or reasons.get((module, mutant.text, "*"))
+        places = (module, f"{module}:{mutant.function}")
+        whys = [reasons.get((place, mutant.text, what)) for place in places for what in (change, "*")]
+        why = next(filter(None, whys), None)
         if why is not None:
             found[mutant] = why
     return found
 
 
-def set_apart(target: str, chosen: Iterable[Mutant], seed: int = 1) -> dict[Mutant, str]:
+def set_apart(target: str, chosen: Iterable[Mutant], seed: int = 1, rounds: int = _ROUNDS) -> dict[Mutant, str]:
     """Mutants that a score of ``target`` does not count, with the reasons.  Takes seconds where there are revisions."""
     some = list(chosen)
     apart = known_equivalents(some)
-    base = parse(target).base
-    revisions = [f"{base}@{revision}" for revision in BUILT_IN[base].revisions]
+    parts = parse(target)
+    revisions = [str(parts._replace(revision=revision)) for revision in BUILT_IN[parts.base].revisions]
     if revisions:
         modules = {mutant.module for mutant in some}
-        own, theirs = lines_run([target], modules, seed), lines_run(revisions, modules, seed)
+        own, theirs = lines_run([target], modules, seed, rounds), lines_run(revisions, modules, seed, rounds)
         for mutant, lines in lines_of_statements(some).items():
             places = {(mutant.module, line) for line in lines}
             if mutant not in apart and places & theirs and not places & own:
@@ -59,10 +61,10 @@ def set_apart(target: str, chosen: Iterable[Mutant], seed: int = 1) -> dict[Muta
     return apart
 
 
-def never_run(target: str, chosen: Iterable[Mutant], seed: int = 1) -> list[Mutant]:
+def never_run(target: str, chosen: Iterable[Mutant], seed: int = 1, rounds: int = _ROUNDS) -> list[Mutant]:
     """Those whose statement a check of the target does not run at all: no law could ever see them."""
     some = list(chosen)
-    own = lines_run([target], {mutant.module for mutant in some}, seed)
+    own = lines_run([target], {mutant.module for mutant in some}, seed, rounds)
     spans = lines_of_statements(some)
     return [mutant for mutant in some if not any((mutant.module, line) in own for line in spans[mutant])]
 

@@ -432,9 +432,9 @@ class Prober(Checker):
         extents, size, align, group, atomic, cpu, mapped, _ = live
         block = Block(name, handle, size, align, extents)
         block.group, block.atomic, block.cpu, block.mapped = group, atomic, cpu, mapped
-        block.length = length = sum([length for _, _, length in extents])
+        block.length = sum([length for _, _, length in extents])
         if self._fills:
-            block.seed, block.written = seed(extents), max(0, min(size, length))
+            block.seed, block.written = seed(extents), max(0, self._room(block))
         return block
 
     def rewind(self, position: Position) -> None:
@@ -502,7 +502,7 @@ class Prober(Checker):
 
     def _fill(self, block: Block) -> None:
         """Contents by place."""
-        wanted, room = seed(block.extents), max(0, min(block.size, block.length))
+        wanted, room = seed(block.extents), max(0, self._room(block))
         if room and (block.seed != wanted or block.written != room):
             block.seed, block.written = wanted, room
             self.target.write(block.handle, 0, block.pattern(0, room))

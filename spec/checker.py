@@ -295,8 +295,8 @@ class Checker:
             block.written = room
 
     def _told(self, handle: Any, size: int) -> tuple[tuple[int, int, int], ...]:
-        """Where an object is that is not shown: at its address; an opaque handle tells nothing."""
-        return ((0, handle, size),) if self.by_handle is None else ()
+        """Where an object is that is not shown: at its address.  One that is opaque, or of no bytes, tells nothing."""
+        return ((0, handle, size),) if size and self.by_handle is None else ()
 
     def _room(self, block: Block) -> int:
         """Bytes of a block to fill: no more than it has, where that is known."""

@@ -31,6 +31,7 @@ from . import bug
 
 _FLAGS = 3
 _GRANULE = 8  # bytes: any fewer are no block
+_COLOURED = ("size=520,pages=9,limit=4", "size=1288,pages=9,limit=1")  # what is left over is more than a line
 _ZONES = ("pages=64,nodes=2,dma=8,min_free=8,ratio=4", "pages=16,nodes=2,dma=4,min_free=4")
 
 # ---- who is served, and from where -------------------------------------------------------------
@@ -147,6 +148,7 @@ class GrowsWhileItCan(Srog):
 @bug(
     "LW10", "afmalloc", "a refused call keeps the pieces that it got until the next call",
     source="derived from afmalloc.c as posted in September 2014", law="refusal-pure", derived=True,
+    variants=("pages=1", "pages=2"),
 )  # fmt: skip
 class KeepsPieces(Afmalloc):
     _kept: tuple[tuple[int, int, int], ...] = ()
@@ -396,7 +398,48 @@ class TellsLater(_CatchesUp):
             block.scan_hint, block.scan_hint_start = scan, scan_start
 
 
+@bug(
+    "LW21", "percpu-bitmap", "of two longest runs the hints name the wrong one first, until the next call comes",
+    source="mm/percpu.c, pcpu_block_update, 6.12", law="hint-order", derived=True,
+)  # fmt: skip
+class SwapsEqualRuns(_CatchesUp):
+    def _swap(self, scan_first: bool) -> None:
+        """Exchange the two hints where they are of one length and stand in this order."""
+        for chunk in self._chunks.values():
+            for hints in (chunk.whole, *chunk.blocks):
+                scan, contig = hints.scan_hint_start, hints.contig_hint_start
+                if hints.scan_hint == hints.contig_hint > 0 and (scan < contig) is scan_first:
+                    hints.scan_hint_start, hints.contig_hint_start = contig, scan
+
+    def _catch_up(self) -> None:
+        self._swap(scan_first=True)
+
+    def free(self, handle: int) -> None:
+        super().free(handle)
+        self._swap(scan_first=False)
+
+
 # ---- sizes -----------------------------------------------------------------------------------------
+
+
+class _OnePageMore(Zone):
+    __slots__ = ()
+
+    def __init__(self, pages: int, orders: int, start: int, tail: bool) -> None:
+        super().__init__(pages + 1, orders, start, tail)
+
+
+@bug(
+    "LW20", "buddy", "the zone is taken to be a page longer than it is",
+    source="mm/page_alloc.c, spanned_pages, 6.1", law="in-bounds", derived=True,
+    variants=("pages=64", "pages=61,start=3,orders=5"),
+)  # fmt: skip
+class OnePageMore(Buddy):
+    zone_class = _OnePageMore
+
+    def __init__(self, pages: int = 1024, page_size: int = 4096, orders: int = 11, start: int = 0) -> None:
+        super().__init__(pages, page_size, orders, start)
+        self._pages += 1
 
 
 @bug(
@@ -435,6 +478,21 @@ class ExtendsEveryMap(PercpuAreaMap):
             chunk.map_alloc *= 2
 
 
+class _BesideTheLine(SlabCache):
+    __slots__ = ()
+
+    def _next_colour(self) -> int:
+        return super()._next_colour() + 8
+
+
+@bug(
+    "LW22", "slab", "slots begin a word behind the cache line of their colour",
+    source="mm/slab.c, cache_grow", law="geometry", derived=True, variants=_COLOURED,
+)  # fmt: skip
+class BesideTheLine(Slab):
+    _makers: ClassVar[dict[str, Any]] = {**Slab._makers, "6.1": _BesideTheLine}
+
+
 # ---- repetition ------------------------------------------------------------------------------------
 
 
@@ -451,7 +509,7 @@ class _OneColourForAll(SlabCache):
 @bug(
     "LW08", "slab", "the next colour is a static variable: heaps take turns with it",
     source="mm/slab.c, cache_grow", law="deterministic", derived=True,
-    variants=("size=520,pages=9,limit=4", "size=1288,pages=9,limit=1"),
+    variants=_COLOURED,
 )  # fmt: skip
 class OneColourForAll(Slab):
     _makers: ClassVar[dict[str, Any]] = {**Slab._makers, "6.1": _OneColourForAll}

@@ -25,7 +25,7 @@ from heaplaw.properties.mutation import Finder, text_of
 
 MODULES = ("laws", "checker", "view", "shadow")
 TESTS = Path(__file__).parent.parent
-FILES = ("test_laws", "test_view", "test_shadow", "test_checker", "test_groups", "test_pages")
+FILES = ("test_laws", "test_view", "test_shadow", "test_checker", "test_groups", "test_pages", "test_edges")
 MOST = 45  # CPU seconds: some four times what all of these tests take
 KILLED, SURVIVED, HUNG = "killed", "survived", "inconclusive"
 

@@ -14,7 +14,7 @@ from heaplaw.twins import compare_twins
 
 NAMES = [one.name for one in innocents()]
 HOME = "heaplaw.impls.innocents."
-OPERATIONS = 3000  # of the plain engine, on each
+OPERATIONS = 4_000  # of the plain engine, on each
 BY_HYPOTHESIS = ("orders:FifoTlsf", "delays:Quarantine", "shapes:Spaces", "demon:Minimal", "demon:Paged", "demon:Rich")
 
 FALSE_ALARMS = {  # innocent -> the law that convicted it, and the trace on which it did

@@ -5,8 +5,20 @@ import ast
 import pytest
 
 from heaplaw.impls.registry import TargetError, factory
-from heaplaw.properties.mutants import mutants, mutated
-from heaplaw.properties.mutation import HUNG, KILLED, SURVIVED, all_mutants, judge, modules_of, score, text_of
+from heaplaw.properties.equivalent_mutants import EQUIVALENT
+from heaplaw.properties.mutants import mutants, mutated, only_for_states
+from heaplaw.properties.mutants_apart import known_equivalents, never_run, set_apart
+from heaplaw.properties.mutation import (
+    HUNG,
+    KILLED,
+    PUBLISHED,
+    SURVIVED,
+    all_mutants,
+    judge,
+    modules_of,
+    score,
+    text_of,
+)
 
 CODE = '''
 def _contract(n):
@@ -126,3 +138,45 @@ class TestJudging:
     def test_text(self):
         """The text of a module is its source."""
         assert "class Tlsf" in text_of("heaplaw.impls.tlsf")
+
+
+class TestApart:
+    def test_known_equivalents_exist(self):
+        """Every entry of the table is still a mutant of its module, so that none outlives the line it speaks of."""
+        made = {}
+        for place, _, changes in EQUIVALENT:
+            module, _, function = place.partition(":")
+            full = f"heaplaw.impls.{module}"
+            some = made.setdefault(full, mutants(full, text_of(full)))
+            for text, change in changes:
+                there = [m for m in some if m.text == text and function in ("", m.function)]
+                found = [m for m in there if change in ("*", f"{m.before} -> {m.after}")]
+                assert found, (module, text, change)
+                assert set(known_equivalents(found)) == set(found)
+
+    def test_code_of_published_revisions(self):
+        """What only a published revision runs is set apart, and said so."""
+        some = [mutant for mutant in all_mutants("tlsf") if mutant.module.endswith("tlsf_mapping")]
+        apart = set_apart("tlsf,arena=1024", some, rounds=3)
+        published = {mutant.text for mutant, why in apart.items() if why == PUBLISHED}
+        assert "return align_up(size, alignment) & mask" in published
+        assert not any("round_up" in text for text in published)
+
+    def test_what_a_check_never_runs(self):
+        """Code that no check comes to is told apart from code that a check runs."""
+        some = all_mutants("xvmalloc")
+        idle = {mutant.text for mutant in never_run("xvmalloc,pages=4", some, rounds=6)}
+        assert "return self._total_pages << self._page_shift" in idle
+        assert "return align_up(size, self._header)" not in idle
+
+    def test_helpers_of_states_and_promises(self):
+        """Functions that only snapshots or contracts need are left alone, though they stand in other modules."""
+        one = "class A:\n    def free(self): self._a()\n    def restore(self, s): self._b(); self._a(); self.c()"
+        two = "class B:\n    def _b(self): self._d()\n    def _a(self): 1\n    def _d(self): 2\n    def c(self): 3"
+        assert only_for_states([ast.parse(one), ast.parse(two)]) == {"_b", "_d"}
+
+    def test_modules_that_are_shared(self):
+        """Of a module that several targets use, only what this one mentions is changed."""
+        lines = [mutant.text for mutant in all_mutants("xvmalloc") if mutant.module.endswith("bits")]
+        assert any("bit_length" in line for line in lines)
+        assert not any("x > 0" in line for line in lines)
