@@ -401,7 +401,7 @@ class Xvmalloc:
         }
 
     def cost(self) -> Mapping[str, int]:
-        """Of the last call: bitmap words ``scanned``, heads ``probed``, ``pages_taken``; the payload ``found``, or 0."""
+        """Of the last call: bitmap words ``scanned``, heads ``probed``, ``pages_taken``; ``found``, a payload or 0."""
         return {
             "scanned": self._scanned, "probed": self._probed, "pages_taken": self._grown, "found": self._found,
         }  # fmt: skip

@@ -5,10 +5,10 @@ whole position for those that wait.  ``save`` leaves the positions out: ``load``
 them again, from the way each was reached.
 
 >>> frontier = Frontier()
->>> frontier.enter(0, 0, 11, b"the start")
+>>> _ = frontier.enter(0, 0, 11, b"the start")
 >>> frontier.next_chunk(128, 1024)
 (0, 0, [b'the start'])
->>> frontier.enter(0, 5, 22, b"reached from the start by code 5")
+>>> _ = frontier.enter(0, 5, 22, b"reached from the start by code 5")
 >>> frontier.path(1), frontier.starts
 ([5], [0, 1])
 >>> frontier.table.close()

@@ -102,6 +102,9 @@ def _some(wanted: Sequence[tuple[Any, ...]], left: Sequence[int], jobs: int) -> 
                 target, engine, seed, _ = wanted[index]
                 yield index, Hunt(target, engine, seed, UNCLEAR, why="it took its process along")
                 return
+            except Exception as problem:  # ours, and worth a look: the matrix says whose
+                target, engine, seed, _ = wanted[index]
+                yield index, Hunt(target, engine, seed, UNCLEAR, why=f"{type(problem).__name__}: {problem}")
 
 
 def _start_worker() -> None:

@@ -79,7 +79,8 @@ class Fed(Run):
                 step(op)
                 if not len(operations) % _SAMPLE_STATES:
                     self.states.append(abstract(checker))
-        self.figures = figures(checker)
+        with suppress(Exception):  # a heap too broken to be walked: the audit at the end will say so
+            self.figures = figures(checker)
 
     def _first_size(self) -> int | None:
         """What the fresh heap is asked for: the limits, a size of the palette, or nothing."""

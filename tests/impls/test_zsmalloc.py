@@ -162,7 +162,7 @@ class TestRequests:
         assert pool.counters()["live_objects"] == 20
 
     def test_dead_handle(self):
-        """A handle without an object raises InvalidFree, as is promised of handles that are dead when they are freed."""
+        """A handle without an object raises InvalidFree, as is promised of handles that are dead when freed."""
         pool = Zsmalloc(pages=4)
         handle = pool.alloc(24)
         pool.free(handle)
