@@ -59,7 +59,7 @@ def findings(engine: str, name: str, operations: int, seed: int) -> list[Raw]:
     """What an engine finds, each law once, nothing minimised."""
     raw: list[Raw] = []
 
-    def keep(work: Tallying, variant: str, found: Violation) -> None:
+    def keep(work: Tallying, variant: str, found: Violation, deadline: float) -> None:
         if found.law not in TWIN_LAWS:
             found = pinpoint_bounded(work.builders[variant], found, work.mute)
         raw.append((variant, found, frozenset(work.mute)))

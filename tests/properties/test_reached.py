@@ -72,7 +72,7 @@ class TestCoalescing:
         """The words agree with the free blocks that the target shows, free by free and request by request."""
         build = factory(name)
         compared = 0
-        for seed in range(2):
+        for seed in range(4):
             checker = Checker(build())
             watch, codec = Watch(checker), Codec(checker.contract)
             can = frozenset(kind for kind in Kind if checker.can(kind))
