@@ -225,6 +225,8 @@ def verdict(tallies: Sequence[Tally], code: int, measured: Sequence[Measured] = 
     empty = [tally.target for tally in tallies if not tally.operations]
     if empty:
         return f"inconclusive: nothing was executed on {', '.join(empty)} (exit {code})"
+    if early := [tally for tally in tallies if tally.stopped]:
+        return f"inconclusive: {early[0].target} was not searched to its end, {early[0].stopped} (exit {code})"
     short = [tally for tally in tallies if tally.operations < tally.planned]
     if short:
         done, planned = sum(t.operations for t in short), sum(t.planned for t in short)

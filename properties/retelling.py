@@ -18,7 +18,7 @@ from heaplaw.operations import Operation
 from heaplaw.shadow import Block
 
 from .alphabet import Alphabet, codes, operation
-from .positions import Prober, entry, fingerprint
+from .positions import KeepError, Position, Prober, entry, fingerprint
 from .transitions import keep, unkeep
 from .watchdog import watchdog
 
@@ -40,10 +40,10 @@ class Retelling:
     def arrive(self, way: Sequence[int]) -> tuple[int, bytes]:
         """(fingerprint, position) of where they lead; 0 if the target breaks down on the way."""
         prober = Prober(self._build(), mute=LAWS)
-        position = prober.position()
         try:
+            position = _position(prober)
             for _ in self._tell(prober, way):
-                position = prober.position()
+                position = _position(prober)
         except Unusable:
             return 0, b""
         mark = fingerprint(position, prober.shape)
@@ -65,7 +65,7 @@ class Retelling:
         prober.take(position)
         live = len(position.live)
         _do(prober, operation(self._letters, code, range(live), live))
-        after = prober.position()
+        after = _position(prober)
         mark = fingerprint(after, prober.shape)
         return mark, keep(after, mark)
 
@@ -89,6 +89,17 @@ def in_place(prober: Prober) -> list[Block]:
         return sorted(blocks, key=entry)
     except TypeError:
         return sorted(blocks, key=lambda block: (entry(block)[:-1], repr(block.handle)))
+
+
+def _position(prober: Prober) -> Position:
+    """Where the prober stands.  Raises Unusable where the heap is so broken that it cannot be walked."""
+    try:
+        with watchdog(_SECONDS):
+            return prober.position()
+    except KeepError:
+        raise
+    except (Exception, Hang) as problem:
+        raise Unusable(str(problem)) from problem
 
 
 def _do(prober: Prober, op: Operation) -> None:

@@ -57,7 +57,8 @@ def check(
         tally.evidence.update(done.asked)
         tally.reached.update(done.reached)
         if done.finding is None:
-            tally.planned = tally.operations + bool(done.stopped or done.unconfirmed)
+            tally.stopped = done.stopped or (done.unconfirmed and "what was seen did not recur")
+            tally.planned = tally.operations + bool(tally.stopped)
             break
         found = done.finding
         found.after, found.seconds = tally.operations, time.process_time() - used

@@ -65,6 +65,7 @@ class Tally:
     flaky: list[Finding] = field(default_factory=list)
     novelty: Novelty = field(default_factory=Novelty)
     reached: Counter[str] = field(default_factory=Counter)  # named abstract states, see ``reached``
+    stopped: str = ""  # why it ended early, where that is not for want of time
     reachable: dict[str, bool] = field(default_factory=dict)  # those that the target has, in the vocabulary's order
     asked: dict[str, bool] = field(default_factory=dict)  # laws that some configuration gives an occasion for
 
@@ -85,6 +86,7 @@ class Tally:
         self.novelty.seen.update(other.novelty.seen)
         self.reached.update(other.reached)
         self.reachable.update(other.reachable)
+        self.stopped = self.stopped or other.stopped
         self.asked.update(other.asked)
 
     @property
