@@ -27,6 +27,7 @@ from .tiny import tiny
 
 _SIZED = (Kind.ALLOC, Kind.REALLOC)
 _SHORT = 2  # operations of a trace that need not get shorter
+_MOST = 9_000  # transitions in the tiny configuration, where they are cheap
 
 
 def reduced(name: str, found: Violation, mute: Sequence[str] = (), **how: Any) -> tuple[str, Violation]:
@@ -63,7 +64,7 @@ def _in_tiny(name: str, found: Violation) -> tuple[str, Violation] | None:
         letters = alphabet(checker.contract, kinds, search.sizes)
     except ValueError:  # a bug that cannot be made that small
         return None
-    operations = nearest(build, letters, found.law, below=length)
+    operations = nearest(build, letters, found.law, below=length, most=_MOST)
     if operations is None:
         return None
     again = first_break(build, operations, [law for law in LAWS if law != found.law])
