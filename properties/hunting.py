@@ -9,16 +9,13 @@ see that it still can go red.
 ('waste-bound', 1)
 """
 
-import multiprocessing
-import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from heaplaw.impls.bugs import Bug, gallery
 
+from .processes import Lost, each
 from .replay import confirm
 from .shards import ENGINES
 from .verdict import Tally
@@ -28,7 +25,6 @@ CANARIES = {"plain": "tlsf+T29", "hypothesis": "tlsf+T29", "exhaustive": "tlsf+T
 CANARY_SECONDS = 5.0
 FOUND, MISSED, UNCLEAR, NOT_RUN = "found", "missed", "inconclusive", "not run"
 _OPERATIONS = 5_000_000  # of a hunt, at most
-_MEMORY = 4 << 30  # bytes of address space of a hunting process
 
 
 class Hunt(NamedTuple):
@@ -82,34 +78,18 @@ def hunts(
 
     A process that a bug takes along costs that hunt only, which is inconclusive.
     """
-    results: dict[int, Hunt] = {}
-    while left := [index for index in range(len(wanted)) if index not in results]:
-        for index, result in _some(wanted, left, jobs):
-            results[index] = result
-            progress(len(results))
-    return [results[index] for index in range(len(wanted))]
+    results = []
+    for result in each(hunt, wanted, lambda index, problem: _unclear(wanted[index], problem), jobs=jobs):
+        results.append(result)
+        progress(len(results))
+    return results
 
 
-def _some(wanted: Sequence[tuple[Any, ...]], left: Sequence[int], jobs: int) -> Iterator[tuple[int, Hunt]]:
-    """Results until all are there, or a process has died; then one more for the hunt that it died of."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _start_worker) as pool:
-        pending: list[tuple[int, Future[Hunt]]] = [(index, pool.submit(hunt, *wanted[index])) for index in left]
-        for index, future in pending:
-            try:
-                yield index, future.result()
-            except BrokenProcessPool:
-                target, engine, seed, _ = wanted[index]
-                yield index, Hunt(target, engine, seed, UNCLEAR, why="it took its process along")
-                return
-            except Exception as problem:  # ours, and worth a look: the matrix says whose
-                target, engine, seed, _ = wanted[index]
-                yield index, Hunt(target, engine, seed, UNCLEAR, why=f"{type(problem).__name__}: {problem}")
-
-
-def _start_worker() -> None:
-    """A bug that eats memory is to feel it before the machine does."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+def _unclear(wanted: tuple[str, str, int, float], problem: Exception) -> Hunt:
+    """A hunt that has ended like this: of ours is what is raised, and worth a look; the matrix says whose."""
+    target, engine, seed, _ = wanted
+    why = "it took its process along" if isinstance(problem, Lost) else f"{type(problem).__name__}: {problem}"
+    return Hunt(target, engine, seed, UNCLEAR, why=why)
 
 
 # ---- which bugs ------------------------------------------------------------------------------

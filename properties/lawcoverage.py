@@ -14,14 +14,12 @@ one law catches first is not taken for what it catches alone.  A bug's committed
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from random import Random
-from typing import Any
 
-from heaplaw.checker import Checker, Hang, missing
+from heaplaw.checker import Hang
 from heaplaw.impls.bugs import gallery
 from heaplaw.impls.registry import BUILT_IN, factory, parse, variants
 from heaplaw.lawbook import LAWS
@@ -29,7 +27,7 @@ from heaplaw.runs import run
 from heaplaw.trace import Trace
 
 from .minimize import TWINS
-from .plain import Run, first_sizes
+from .plain import in_turn
 from .tallying import MOST_HANGS
 from .veil import LEVELS, veiled
 from .watchdog import watchdog
@@ -79,15 +77,12 @@ def caught(
 def by_engine(name: str, level: str, operations: int, seconds: float = float("inf")) -> Iterator[str]:
     """Laws that the plain engine refutes, one after the other; a target that hangs again and again is left alone."""
     rng = Random(f"coverage {name}")
-    builders: list[Callable[[], Any]] = [veiled(factory(variant), level) for variant in variants(name)]
-    sizes = [first_sizes(build().contract, rng) for build in builders]
+    builders = {variant: veiled(factory(variant), level) for variant in variants(name)}
     mute: set[str] = set()
     end, hangs = time.process_time() + seconds, 0
-    for build, first in cycle(zip(builders, sizes, strict=True)):
-        if operations <= 0 or hangs >= MOST_HANGS or time.process_time() >= end:
-            return
-        attempt = Run(build, Random(rng.getrandbits(64)), mute, first)
-        violation = attempt.go()
+    runs = in_turn(builders, rng, mute)
+    while operations > 0 and hangs < MOST_HANGS and time.process_time() < end:
+        _, attempt, violation = next(runs)
         operations -= attempt.checker.index + 1
         hangs += attempt.checker.problem == "a hang"
         if violation is not None:
@@ -109,17 +104,6 @@ def by_trace(trace: Trace, level: str) -> Iterator[str]:
             return
         mute.append(found.law)
         yield found.law
-
-
-def asked(names: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Law -> level -> how many of these targets give it an occasion at all."""
-    counts = {law: dict.fromkeys(LEVELS, 0) for law in LAWS}
-    for base in {parse(name).base for name in names}:
-        for level in LEVELS:
-            checkers = [Checker(veiled(factory(variant), level)()) for variant in variants(base)]
-            for law in LAWS.values():
-                counts[law.id][level] += any(missing(law, c.shows, c.contract) is None for c in checkers)
-    return counts
 
 
 # ---- the whole of it -------------------------------------------------------------------------------

@@ -11,17 +11,12 @@ is broken is *inconclusive*, never killed.
 import ast
 import importlib
 import importlib.util
-import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from itertools import cycle
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -31,12 +26,12 @@ from heaplaw.checker import Hang
 from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse, variants
 
 from .mutants import Mutant, mutants, mutated, names_in_steps, only_for_states
-from .plain import Run, first_sizes
+from .plain import in_turn
+from .processes import Lost, each
 from .watchdog import watchdog
 
 _PACKAGE = "heaplaw.impls."
 _ASIDE = ("promises", "parameters", "page_images", "registry", "bugs")  # modules that take no steps
-_MEMORY = 4 << 30  # bytes of address space of a worker
 _TASKS = 40  # mutants that a worker judges, about, before it is replaced
 _GRACE = 5.0  # CPU seconds after which a whole judgment is cut off
 
@@ -139,32 +134,18 @@ def score(
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Judged]:
     """Judge mutants of a target, each within so many seconds of CPU time; in the order of ``chosen``."""
-    judged: dict[Mutant, Judged] = {}
-    while left := [mutant for mutant in chosen if mutant not in judged]:
-        some = left[: _TASKS * jobs]
-        try:
-            for result in _judge_in_processes(target, some, seconds, seed, jobs):
-                judged[result.mutant] = result
-                progress(len(judged))
-        except BrokenProcessPool:  # one took its worker along, the first without a verdict most likely
-            guilty = next(mutant for mutant in some if mutant not in judged)
-            judged[guilty] = Judged(guilty, HUNG, "a crash")
-    return [judged[mutant] for mutant in chosen]
 
+    def lost(index: int, problem: Exception) -> Judged:
+        if isinstance(problem, Lost):
+            return Judged(chosen[index], HUNG, "a crash")
+        raise problem
 
-def _judge_in_processes(
-    target: str, some: Sequence[Mutant], seconds: float, seed: int, jobs: int
-) -> Iterator[Judged]:
-    """In processes of their own, which end with the last of these: what a mutant has spoiled goes with them."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _start_worker) as pool:
-        for future in [pool.submit(judge, target, mutant, seconds, seed) for mutant in some]:
-            yield future.result()
-
-
-def _start_worker() -> None:
-    """A mutant that eats memory is to feel it before the machine does."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    judged = []
+    work = [(target, mutant, seconds, seed) for mutant in chosen]
+    for one in each(judge, work, lost, jobs=jobs, together=_TASKS):
+        judged.append(one)
+        progress(len(judged))
+    return judged
 
 
 # ---- one mutant ---------------------------------------------------------------------------
@@ -189,14 +170,11 @@ def _first_broken(target: str, seconds: float, seed: int) -> tuple[str, int]:
     end = time.process_time() + seconds
     rng = Random(f"mutants {target} {seed}")
     try:
-        builders = [factory(name) for name in variants(target)]
-        sizes = [first_sizes(build().contract, rng) for build in builders]
+        runs = in_turn({name: factory(name) for name in variants(target)}, rng)
     except Exception:  # not even a fresh heap can be made
         return "returns", 0
     operations, otherwise = 0, ""
-    for build, first in cycle(list(zip(builders, sizes, strict=True))):
-        run = Run(build, Random(rng.getrandbits(64)), (), first)
-        found = run.go()
+    for _, run, found in runs:
         operations += run.checker.index + 1
         if run.checker.problem == "a hang":
             otherwise = "a hang"  # no kill; another run may break a law

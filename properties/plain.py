@@ -6,7 +6,7 @@ does, so shards run in any process and in any order.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 from itertools import cycle
 from random import Random
 from typing import Any
@@ -48,18 +48,31 @@ def check(
     ``only`` limits the laws, ``most`` the findings.  ``deadline`` is a ``time.monotonic`` value.
     """
     work = Tallying(name, NAME, operations, seed, only, most)
-    rng = work.rng
-    sizes = {variant: first_sizes(build().contract, rng) for variant, build in work.builders.items()}
-    configurations = cycle(work.builders.items())
+    runs = in_turn(work.builders, work.rng, work.mute)
     while work.wanted(deadline):
-        variant, build = next(configurations)
-        run = Run(build, Random(rng.getrandbits(64)), work.mute, sizes[variant])
-        found = run.go()
+        variant, run, found = next(runs)
         work.enter(run)
         if found is not None:
             work.convict(variant, found, deadline)
         progress(work.tally.operations)
     return work.done()
+
+
+def in_turn(
+    builders: Mapping[str, Callable[[], Any]], rng: Random, mute: Set[str] = frozenset()
+) -> "Iterator[tuple[str, Run, Violation | None]]":
+    """Runs without end, each configuration's turn after the other: which it was, the run, and what it broke.
+
+    ``mute`` is looked at before each run, so that laws can be added to it.
+    """
+    sizes = {variant: first_sizes(build().contract, rng) for variant, build in builders.items()}
+
+    def endless() -> "Iterator[tuple[str, Run, Violation | None]]":
+        for variant, build in cycle(builders.items()):
+            run = Run(build, Random(rng.getrandbits(64)), mute, sizes[variant])
+            yield variant, run, run.go()
+
+    return endless()
 
 
 def first_sizes(contract: Contract, rng: Random) -> Iterator[int]:
