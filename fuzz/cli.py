@@ -14,20 +14,26 @@ from heaplaw.impls.bugs import gallery
 from heaplaw.impls.registry import BUILT_IN, TargetError, factory, fitted, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
-from heaplaw.properties import shards, workhorse
+from heaplaw.properties import shards
+from heaplaw.properties.client import ClientFault, culprit
+from heaplaw.properties.engines import ENGINES, why_not
 from heaplaw.properties.floors import FloorError, Floors, idle
 from heaplaw.properties.recorded import OWN_FORMAT, Recording, RecordingError, read_recording
 from heaplaw.properties.replay import Figures, replay, room
 from heaplaw.properties.tallying import Tallying
-from heaplaw.properties.verdict import INCONCLUSIVE, INTERNAL, PASSED, USAGE, Finding, Tally, exit_code
+from heaplaw.properties.verdict import INCONCLUSIVE, INTERNAL, PASSED, USAGE, Tally, exit_code
 from heaplaw.trace import Trace
 
 from . import report
+from .campaign import campaign
+from .corpora import corpus
 from .exploring import explore
+from .fuzzing import fuzz
 from .minimizing import minimize
 from .mutating import mutate
 from .options import Duration, Problem, bar, console, json_option, make_folder, seed_option, writable
 from .published import zram
+from .report import save_trace
 from .selftest import selftest
 
 _STOPPED = 130
@@ -94,7 +100,7 @@ def list_command(json_path: Path | None, laws: bool, bugs: bool) -> None:
 @click.option("--time", "seconds", type=Duration(), default=_DEFAULT_TIME, show_default=True, help="Ceiling.")
 @seed_option
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
-@click.option("--engine", type=click.Choice(sorted(shards.ENGINES)), default="plain", show_default=True)
+@click.option("--engine", type=click.Choice(sorted(ENGINES)), default="plain", show_default=True)
 @click.option("--law", "only", multiple=True, metavar="ID", help="Only this law; may be repeated.")
 @click.option("--floor", multiple=True, metavar="WORD=N", help="Not green unless reached N times; may be repeated.")
 @click.option("--save", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write trace files here.")
@@ -129,7 +135,7 @@ def check(
     for name in names:
         for variant in variants(name):
             factory(variant)
-    if engine == workhorse.NAME and (problem := workhorse.unavailable()) is not None:
+    if (problem := why_not(engine)) is not None:
         raise Problem(problem)
     floors = _floors(floor, names, engine, only)
     if save is not None:
@@ -146,7 +152,7 @@ def check(
         extra = {"floors": report.floors(measured)}
         json_path.write_text(report.as_json(tallies, seed=seed, code=code, extra=extra))
     for finding in [finding for tally in tallies for finding in tally.findings]:
-        again = f"again: heaplaw replay {_save(save, finding)}" if save is not None else "--save DIR keeps the trace"
+        again = f"again: heaplaw replay {save_trace(save, finding)}" if save else "--save DIR keeps the trace"
         report.show_finding(out, finding, again)
     out.print()
     out.print(report.law_table(tallies) if verbose else report.summary(tallies))
@@ -201,14 +207,18 @@ def machine_command(targets: tuple[str, ...], json_path: Path | None) -> None:
 @click.option("--maintain", metavar="KIND", help="Interleave this maintenance, such as compact.")
 @click.option("--every", type=click.IntRange(1), default=500, show_default=True, help="... after so many operations.")
 @click.option("--family", default="", help="Events to read of an ftrace recording: slab, pages or percpu.")
+@click.option("--guard", is_flag=True, help="Look between calls too: does the client write where it must not?")
 @click.option("--seed", type=int, hidden=True, help="Accepted like everywhere; a replay draws nothing.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every law.")
 @json_option
 def replay_command(
-    file: Path, target: str | None, maintain: str | None, every: int, family: str, seed: int | None, verbose: bool,
-    json_path: Path | None,
+    file: Path, target: str | None, maintain: str | None, every: int, family: str, guard: bool, seed: int | None,
+    verbose: bool, json_path: Path | None,
 ) -> int:  # fmt: skip
     """Replay a trace file or a recording (heaptrack, ftrace, mtrace) under all laws.
+
+    With --guard a heap that changes while no call is under way ends the replay with 3: whoever did that, it was
+    not the allocator, and no law is asked.
 
     \b
     Example: heaplaw replay sqlite.heaptrack.raw.zst --target tlsf
@@ -225,6 +235,9 @@ def replay_command(
             known = ", ".join(contract.maintenance) or "none"
             raise Problem(f"{name} has no maintenance {maintain!r}; it knows: {known}")
         trace = _interleave(trace, Operation(Kind.MAINTAIN, mode=maintain), every)
+    if guard and isinstance(fault := culprit(factory(name), trace.operations), ClientFault):
+        console().print(f"not the allocator's doing: {fault} (exit {INCONCLUSIVE})", highlight=False, soft_wrap=True)
+        return INCONCLUSIVE
     same_kind = bool(trace.answers) and trace.header.get("answers", "") == "offset" and contract.arena > 0
     with bar("replaying", len(trace.operations)) as progress:
         result = replay(trace, name, progress=progress, answers=same_kind)
@@ -288,6 +301,9 @@ cli.add_command(explore)
 cli.add_command(minimize)
 cli.add_command(selftest)
 cli.add_command(mutate)
+cli.add_command(fuzz)
+cli.add_command(campaign)
+cli.add_command(corpus)
 
 
 @cli.group("reproduce")
@@ -333,15 +349,6 @@ def reproduce_zram(
     out = console()
     out.print(zram.table(steps, recorded))
     out.print("\n" + zram.verdict(steps, recorded), highlight=False, soft_wrap=True)
-
-
-def _save(folder: Path, finding: Finding) -> Path:
-    """Write a finding's trace file under a telling name."""
-    name = finding.target.split(",")[0]
-    plain = "".join(letter if letter.isalnum() or letter in "-.@" else "_" for letter in name)
-    path = folder / f"{plain}-{finding.violation.law}.trace"
-    path.write_text(str(finding.trace))
-    return path
 
 
 def main() -> None:

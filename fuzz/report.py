@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -161,6 +162,15 @@ def show_finding(console: Console, finding: Finding, again: str = "") -> None:
     lines += [escape(f"  expected {violation.expected}"), escape(f"  seen     {violation.seen}")]
     lines += [escape(f"  {line}") for line in strips(factory(finding.target), finding.trace.operations)]
     console.print("\n".join([*lines, *([escape(f"  {again}")] if again else [])]), highlight=False, soft_wrap=True)
+
+
+def save_trace(folder: Path, finding: Finding) -> Path:
+    """Write a finding's trace file under a telling name."""
+    name = finding.target.split(",")[0]
+    plain = "".join(letter if letter.isalnum() or letter in "-.@" else "_" for letter in name)
+    path = folder / f"{plain}-{finding.violation.law}.trace"
+    path.write_text(str(finding.trace))
+    return path
 
 
 def as_json(tallies: Sequence[Tally], *, seed: int | None, code: int, extra: dict[str, Any] | None = None) -> str:

@@ -249,19 +249,25 @@ class PercpuHeap(Generic[C]):
     # ---- contents ----------------------------------------------------------------------
 
     def read(self, handle: int, at: int, length: int) -> bytes:
-        """``length`` bytes from offset ``at`` of a live area.  O(length)."""
+        """``length`` bytes from offset ``at`` of a live area.  ValueError where no page is behind them.  O(length)."""
         chunk, offset = self._locate(handle)
+        self._demand_pages(chunk, offset + at, length)
         memory = chunk.memory
         return bytes(length) if memory is None else bytes(memory[offset + at : offset + at + length])
 
     def write(self, handle: int, at: int, data: bytes) -> None:
-        """Put ``data`` at offset ``at`` of a live area.  ValueError past the chunk's end.  O(length)."""
+        """Put ``data`` at offset ``at`` of a live area.  ValueError where no page is behind it.  O(length)."""
         chunk, offset = self._locate(handle)
-        if not 0 <= offset + at <= self._unit - len(data):
-            raise ValueError(f"{len(data)} bytes at {handle}+{at} leave the chunk")
+        self._demand_pages(chunk, offset + at, len(data))
         if chunk.memory is None:
             chunk.memory = bytearray(self._unit)
         chunk.memory[offset + at : offset + at + len(data)] = data
+
+    def _demand_pages(self, chunk: C, start: int, length: int) -> None:
+        """Raises ValueError unless all of these bytes have memory behind them, as a kernel would fault."""
+        first, end = start // self._page, -(-(start + length) // self._page)
+        if next_zero(chunk.populated, first, end) < end:
+            raise ValueError(f"{length} bytes at {start} leave the chunk, or its pages")
 
     @staticmethod
     def _clear(chunk: PagedChunk, offset: int, length: int) -> None:

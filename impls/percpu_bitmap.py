@@ -116,13 +116,16 @@ class PercpuBitmap(PercpuHeap[Chunk]):
         self._rev, self._block = rev, block
         self._scans = rev in ("", "6.12")  # scan hints, slots by hint, chunks put aside
         top = size_to_slot(unit)
-        super().__init__(unit, block, chunks, pages, top + 2 if self._scans else top + 1)
-        self.sidelined_slot = top + 1 if self._scans else -1
+        free_slot = self.sidelined_slot = top + 1
+        if self._scans:
+            free_slot = top + 2
+        super().__init__(unit, block, chunks, pages, free_slot)
         self._most_bytes = min(unit, MIN_UNIT_SIZE)
         self._steps = Steps()
         self._static = -(-static // MIN_ALLOC_SIZE) * MIN_ALLOC_SIZE
         self._border = self._static + reserved  # in the first unit, where ordinary areas begin
         self._reserved: Chunk | None = None
+        self._taken_before = 0  # pages ever taken, when the last request came
         self._setup_first_chunk()
 
     def _setup_first_chunk(self) -> None:
@@ -147,6 +150,7 @@ class PercpuBitmap(PercpuHeap[Chunk]):
         """
         steps = self._steps
         steps.bits = steps.blocks = steps.chunks = 0
+        self._taken_before = self.source.taken
         if size < 1 or align < 1 or align & (align - 1) or align > self._block:
             return Refusal.INVALID
         if size > self._most_bytes:
@@ -187,7 +191,7 @@ class PercpuBitmap(PercpuHeap[Chunk]):
 
     def _locate(self, handle: int) -> tuple[Chunk, int]:
         """The chunk that a handle lies in, and its offset there; in the first unit it is one of two."""
-        if self._reserved is not None and 0 <= handle < self._border:
+        if self._reserved is not None and handle < self._border:
             return self._reserved, handle - self._reserved.base
         chunk, offset = super()._locate(handle)
         return chunk, offset - chunk.base
@@ -253,9 +257,8 @@ class PercpuBitmap(PercpuHeap[Chunk]):
 
     def _relocate(self, chunk: Chunk, before: int) -> None:
         """As for all chunks, but for those given over to depopulation and the reserved one."""
-        after = self._slot_of(chunk)
-        if after != before and not chunk.isolated and chunk is not self._reserved:
-            self._move(chunk, after, before < after)
+        if not chunk.isolated and chunk is not self._reserved:
+            super()._relocate(chunk, before)
 
     def _new_chunk(self, number: int) -> Chunk:
         if number == self._most:
@@ -305,7 +308,7 @@ class PercpuBitmap(PercpuHeap[Chunk]):
             chunk.isolated = True
             pages, enough = self._depopulate(chunk)
             freed += pages
-            if not enough or chunk.free_bits == chunk.nr_bits:
+            if not enough or chunk.wholly_free():
                 chunk.isolated = False
                 self._relocate(chunk, -1)
             else:
@@ -317,7 +320,7 @@ class PercpuBitmap(PercpuHeap[Chunk]):
             return False
         if chunk.isolated:
             return chunk.nr_empty > 0
-        if chunk.free_bits == chunk.nr_bits or not chunk.nr_empty:
+        if chunk.wholly_free() or not chunk.nr_empty:
             return False  # a free chunk is destroyed or kept whole
         others = self._empty_pages() - chunk.nr_empty
         return others > EMPTY_POP_PAGES_HIGH and chunk.nr_empty >= chunk.nr_blocks // 4
@@ -369,17 +372,27 @@ class PercpuBitmap(PercpuHeap[Chunk]):
                     yield Hint("block.right", block.right_free << 2, region, Direction.EXACT, Quantity.FREE_AT_END)
 
     def counters(self) -> Mapping[str, int]:
-        """``free_bytes``, ``live_objects``, ``pages`` of the source, and the revision's ``empty_pages``.
+        """``free_bytes``, ``live_objects``, ``used_bytes`` (by the boundary map), ``pages`` of the source.
 
-        Where all pages are the source's, ``untouched_pages`` too: empty ones of every chunk, isolated or not.
+        Also the revision's ``empty_pages``, and of every chunk its populated pages, the empty ones among them, and
+        whether it was put aside.  Where all pages are the source's, ``untouched_pages`` too: empty ones of every
+        chunk, isolated or not.  O(areas).
         """
         chunks = self._chunks.values()
+        areas = [(chunk, at) for chunk in chunks for at in chunk.area_starts()]
         counts = {
             "free_bytes": sum([chunk.free_bits for chunk in chunks]) << 2,
-            "live_objects": sum([chunk.areas() for chunk in chunks]),
+            "live_objects": len(areas),
+            "used_bytes": sum([chunk.area_end(at) - at for chunk, at in areas]) << 2,
             "pages": sum([chunk.populated.bit_count() for chunk in chunks if not chunk.immutable]),
             "empty_pages": self._empty_pages(),
         }
+        aside = self._slots[self.sidelined_slot] if self._scans else ()
+        for number, chunk in self._chunks.items():
+            counts[f"chunk{number}.pages"] = chunk.populated.bit_count()
+            counts[f"chunk{number}.empty_pages"] = chunk.nr_empty
+            counts[f"chunk{number}.sidelined"] = int(chunk in aside)
+            counts[f"chunk{number}.isolated"] = int(chunk.isolated)
         if not any(chunk.immutable for chunk in chunks):
             counts["untouched_pages"] = sum([chunk.nr_empty for chunk in chunks])
         return counts
@@ -390,9 +403,12 @@ class PercpuBitmap(PercpuHeap[Chunk]):
         return 0, sum(sizes)
 
     def cost(self) -> Mapping[str, int]:
-        """Steps of the last call: bits scanned, blocks (descriptors) and chunks visited."""
-        steps = self._steps
-        return {"bits_scanned": steps.bits, "blocks_visited": steps.blocks, "chunks_visited": steps.chunks}
+        """Steps of the last call: bits scanned, blocks (descriptors) and chunks visited; pages taken for a request."""
+        steps, taken = self._steps, self.source.taken - self._taken_before
+        return {
+            "bits_scanned": steps.bits, "blocks_visited": steps.blocks, "chunks_visited": steps.chunks,
+            "pages_taken": taken,
+        }  # fmt: skip
 
     # ---- states ------------------------------------------------------------------------
 

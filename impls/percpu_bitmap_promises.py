@@ -11,7 +11,7 @@ follows from the lag of the hints alone, even when nothing in it is live.
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from heaplaw import Block, Contract, FreeRegion, PageSource, Request, Shadow
 
@@ -25,31 +25,11 @@ from .percpu_backing import (
     pages_can_be_had,
     size_to_slot,
 )
+from .percpu_balance_promises import MIN_ALLOC_SIZE, SLOT_FAIL_THRESHOLD, Shape, maintained, pages_touched, shown
 from .promises import always, at_most, no_overhead
 
-MIN_ALLOC_SIZE = 4  # bytes of one bit
 RESERVED_GROUP = 1  # a request in this group is a reserved one
-SLOT_FAIL_THRESHOLD = 3  # chunks on slots below are put aside when a search in them fails
 _REVISIONS = ("", "6.12", "4.14", "2017-07")
-
-
-class _Shape(NamedTuple):
-    """Bytes of chunks and blocks, and where the first unit's reserved and ordinary parts begin."""
-
-    unit: int
-    block: int
-    chunks: int
-    static: int = 0
-    border: int = 0
-
-    @property
-    def reserved(self) -> int:
-        """Bytes that only reserved requests get."""
-        return self.border - self.static
-
-    def ordinary(self, space: int) -> tuple[int, int]:
-        """Where ordinary areas may lie in a space."""
-        return (self.border if space == 0 else 0), self.unit
 
 
 @lru_cache(maxsize=256)
@@ -94,23 +74,24 @@ def contract_of(
         drained_after="balance",
         must_serve=partial(_must_serve, rev, shape),
         reserve=partial(_reserve, rev, shape) if reserved else None,
+        maintained=None if rev else partial(maintained, shape),
         cost_bounds=_cost_bounds(unit, block, chunks, rev),
         hint_slack=_hint_slack(unit, block, rev),
         hint_relations=_disordered if scans else None,
     )
 
 
-def _shape(unit: int, block: int, chunks: int, static: int, reserved: int) -> _Shape:
+def _shape(unit: int, block: int, chunks: int, static: int, reserved: int) -> Shape:
     check_numbers(0, static=static, reserved=reserved)
     if reserved % MIN_ALLOC_SIZE:
         raise ValueError(f"reserved {reserved} is not a multiple of {MIN_ALLOC_SIZE}")
     start = align_up(static, MIN_ALLOC_SIZE)
     if start + reserved >= unit:
         raise ValueError(f"static {static} and reserved {reserved} leave nothing of the first unit of {unit}")
-    return _Shape(unit, block, chunks, start, start + reserved)
+    return Shape(unit, block, chunks, start, start + reserved)
 
 
-def _largest(shape: _Shape, pages: int) -> int:
+def _largest(shape: Shape, pages: int) -> int:
     """Largest size that both an ordinary and a reserved request are given by a fresh heap."""
     paged = min(shape.unit, pages * shape.block)  # in a chunk that has no pages yet
     if shape.border:
@@ -120,17 +101,18 @@ def _largest(shape: _Shape, pages: int) -> int:
     return min(largest, shape.reserved) if shape.reserved else largest
 
 
-def _after_all_was_freed(shape: _Shape, largest: int) -> int:
+def _after_all_was_freed(shape: Shape, largest: int) -> int:
     """A further chunk serves all; the first alone what its hints, which may lag, must show."""
     if shape.chunks > 1 or not shape.border:
         return largest
-    return min(largest, _shown("", shape, shape.border, shape.unit))
+    return min(largest, shown("", shape, shape.border, shape.unit))
 
 
 def _hint_slack(unit: int, block: int, rev: str) -> dict[str, int]:
     """Bytes by which hints may lag: as derived where repaired, else as the comments claim."""
     repaired = min(2, unit // block - 1) * (block - MIN_ALLOC_SIZE)
-    return {"chunk.contig": block if rev else repaired, "block.contig": 0}
+    first = {} if rev else {"chunk.first_free": 0}
+    return {"chunk.contig": block if rev else repaired, "block.contig": 0, **first}
 
 
 def _disordered(values: Mapping[str, int]) -> str | None:
@@ -146,7 +128,7 @@ def _disordered(values: Mapping[str, int]) -> str | None:
     return None
 
 
-def _must_serve(rev: str, shape: _Shape, request: Request, shadow: Shadow, source: PageSource | None) -> bool:
+def _must_serve(rev: str, shape: Shape, request: Request, shadow: Shadow, source: PageSource | None) -> bool:
     """Sleeping requests for which a chunk without live areas, or a free run that hints must show, exists.
 
     A run inside one block is promised by all comments but the posting's; the repaired revision
@@ -161,7 +143,7 @@ def _must_serve(rev: str, shape: _Shape, request: Request, shadow: Shadow, sourc
     if request.group == RESERVED_GROUP and shape.reserved:
         return size <= _reserve(rev, shape, request, shadow)
     if request.atomic:
-        return False
+        return not rev and align <= MIN_ALLOC_SIZE and size <= _ready(shape, shadow)
     most = shape.chunks * shape.unit // shape.block
     if source is not None and not pages_can_be_had(size, shape.block, MIN_ALLOC_SIZE, most, source):
         return False
@@ -170,32 +152,33 @@ def _must_serve(rev: str, shape: _Shape, request: Request, shadow: Shadow, sourc
         spaces = [0, *spaces]
     if len(spaces) < shape.chunks:
         return True
-    if align > MIN_ALLOC_SIZE or rev == "2017-07":
+    if (align > MIN_ALLOC_SIZE and rev) or rev == "2017-07":
         return False
+    size += max(align, MIN_ALLOC_SIZE) - MIN_ALLOC_SIZE  # wherever a run begins, it is aligned so far inside
     runs = (run for space in spaces for run in shadow.gaps(space, *shape.ordinary(space)))
-    return any(_shown(rev, shape, low, high) >= size for low, high in runs)
+    return any(shown(rev, shape, low, high) >= size for low, high in runs)
 
 
-def _reserve(rev: str, shape: _Shape, request: Request, shadow: Shadow) -> int:
+def _ready(shape: Shape, shadow: Shadow) -> int:
+    """Bytes that lie free inside one page that has memory for certain: since live bytes do, or since it keeps it."""
+    longest = 0
+    for space in shadow.spaces():
+        low, unit = shape.ordinary(space)
+        kept, has_memory = shape.border > 0 and space == 0, pages_touched(shape, shadow, space)
+        for start, end in shadow.gaps(space, low, unit):
+            for page in range(start // shape.block, (end - 1) // shape.block + 1):
+                if kept or page in has_memory:
+                    inside = min(end, (page + 1) * shape.block) - max(start, page * shape.block)
+                    longest = max(longest, inside)
+    return longest
+
+
+def _reserve(rev: str, shape: Shape, request: Request, shadow: Shadow) -> int:
     """Bytes that a reserved request is promised, pages or no pages: the longest run that hints must show."""
     if request.group != RESERVED_GROUP or request.align > MIN_ALLOC_SIZE or rev == "2017-07":
         return 0
     runs = shadow.gaps(0, shape.static, shape.border)
-    return max((_shown(rev, shape, low, high) for low, high in runs), default=0)
-
-
-def _shown(rev: str, shape: _Shape, low: int, high: int) -> int:
-    """Bytes of the free run [low, high) that hints cannot miss: inside a block, or but for their lag."""
-    across = 0 if rev else high - low - 2 * (shape.block - MIN_ALLOC_SIZE)
-    return max(_inside_block(low, high, shape.block), across)
-
-
-def _inside_block(low: int, high: int, block: int) -> int:
-    """Bytes of the longest part of [low, high) that crosses no block border."""
-    first, last = align_up(low + 1, block), (high - 1) & -block
-    if first > last:
-        return high - low
-    return max(first - low, high - last, block if last > first else 0)
+    return max((shown(rev, shape, low, high) for low, high in runs), default=0)
 
 
 def _cost_bounds(unit: int, block: int, chunks: int, rev: str) -> dict[str, Any]:
@@ -209,7 +192,13 @@ def _cost_bounds(unit: int, block: int, chunks: int, rev: str) -> dict[str, Any]
         "bits_scanned": partial(_most_bits, bits, reach),
         "blocks_visited": partial(_most_blocks, blocks, chunks),
         "chunks_visited": partial(at_most, 2 * chunks + 1),
+        "pages_taken": partial(_most_pages, block),
     }
+
+
+def _most_pages(block: int, request: Request, shadow: Shadow) -> int:
+    """None for an atomic request; else those that an area of its size may touch."""
+    return 0 if request.atomic else (request.size + 2 * block - MIN_ALLOC_SIZE) // block
 
 
 def _most_bits(block_bits: int, reach: int, request: Request, shadow: Shadow) -> int:
@@ -228,7 +217,7 @@ def _one_chunk(border: int, one: FreeRegion, two: FreeRegion) -> bool:
     return one.space != 0 or two.start != border
 
 
-def _slots_by_run(shape: _Shape, shadow: Shadow) -> Callable[[Hashable], Hashable]:
+def _slots_by_run(shape: Shape, shadow: Shadow) -> Callable[[Hashable], Hashable]:
     """The slots of each chunk: of its longest free run or less, as its hint may lag; put aside, or given up."""
     top = size_to_slot(shape.unit)
     sidelined, free_slot = top + 1, top + 2
@@ -236,8 +225,8 @@ def _slots_by_run(shape: _Shape, shadow: Shadow) -> Callable[[Hashable], Hashabl
     def slots_of(key: Any) -> Hashable:
         runs = list(shadow.gaps(key[1], *shape.ordinary(key[1])))
         longest = max((high - low for low, high in runs), default=0)
-        shown = max((_shown("", shape, low, high) for low, high in runs), default=0)
-        first = size_to_slot(shown) if shown else 0
+        sure = max((shown("", shape, low, high) for low, high in runs), default=0)
+        first = size_to_slot(sure) if sure else 0
         slots = list(range(first, (size_to_slot(longest) if longest else 0) + 1))
         if longest == shape.unit:
             slots.append(free_slot)
@@ -253,7 +242,7 @@ def _misaligned(block: Block) -> str | None:
     return None if length == align_up(block.size, MIN_ALLOC_SIZE) else f"{length} bytes for {block.size}"
 
 
-def _misplaced(shape: _Shape, block: Block) -> str | None:
+def _misplaced(shape: Shape, block: Block) -> str | None:
     """As above, and inside the unit, past the static bytes, on one side of the border."""
     ((space, start, length),) = block.extents
     low, high = shape.ordinary(space)
@@ -264,7 +253,7 @@ def _misplaced(shape: _Shape, block: Block) -> str | None:
     return _misaligned(block)
 
 
-def _strayed(shape: _Shape, request: Request, block: Block) -> str | None:
+def _strayed(shape: Shape, request: Request, block: Block) -> str | None:
     """Reserved requests, and only they, are served from the reserved bytes."""
     ((space, start, _),) = block.extents
     inside = space == 0 and start < shape.border

@@ -112,7 +112,7 @@ class Chunk(PagedChunk):
         if not self.may_fit(bits, align):
             return -1
         at = self.search_start(bits)
-        while True:
+        for _ in range(self.nr_blocks + 1):  # each further round has passed unpopulated blocks
             at, area = self.next_fit(bits, align, at)
             if at >= self.nr_bits:
                 return -1
@@ -122,6 +122,7 @@ class Chunk(PagedChunk):
             if hole_end < 0:
                 return at
             at = hole_end
+        return -1
 
     def may_fit(self, bits: int, align: int) -> bool:
         """The gate: does the hinted run hold the request, aligned?  O(1)."""
@@ -407,33 +408,23 @@ class Chunk(PagedChunk):
         with the left runs of the blocks that follow.
         """
         size, shift, blocks = self.block_bits, self.shift, self.blocks
-        index, within = at >> shift, at & self.mask
         start = run = 0
-        while index < self.nr_blocks:
-            block = blocks[index]
+        within = at & self.mask
+        for index in range(at >> shift, self.nr_blocks):
+            block, base = blocks[index], index << shift
             self.steps.blocks += 1
             if run:
                 run += block.left_free
                 if block.left_free == size:
-                    index += 1
                     continue
                 yield start, start + run
-                within, run = start + run + 1 - (index << shift), 0
-                if within >= size:  # the bit behind the run was the block's last
-                    index, within = index + 1, 0
-                continue
-            contig = block.contig_hint
-            hint = block.contig_hint_start
+                within = block.left_free  # what is the largest run there has been told
+            contig, hint = block.contig_hint, block.contig_hint_start
             if contig and hint >= within and contig + hint < size:
-                yield (index << shift) + hint, (index << shift) + hint + contig
-                within = hint + contig + 1
-                if within >= size:
-                    index, within = index + 1, 0
-                continue
+                yield base + hint, base + hint + contig
             within = 0
             run = block.right_free
-            index += 1
-            start = (index << shift) - run
+            start = base + size - run
         if run:
             yield start, start + run
 
@@ -464,11 +455,6 @@ class Chunk(PagedChunk):
             kept.append(bounds & (used | used << 1 | carry))
             carry = used >> (size - 1)
         return [word & ((1 << size) - 1) for word in kept]
-
-    def areas(self) -> int:
-        """How many areas are live.  O(blocks)."""
-        hidden = (self.lo > 0) + (self.hi < self.nr_bits)  # marked like areas
-        return sum([(used & bounds).bit_count() for used, bounds in zip(self.used, self.bounds, strict=False)]) - hidden
 
     def area_starts(self) -> Iterator[int]:
         """First bits of all live areas: boundaries under a set bit.  O(areas)."""

@@ -73,8 +73,9 @@ BUILT_IN: dict[str, BuiltIn] = {
     ),
     "percpu-bitmap": BuiltIn(
         "heaplaw.impls.percpu_bitmap", "PercpuBitmap", "Linux per-CPU bitmap allocator", ("2017-07", "4.14", "6.12"),
-        ("unit=96,block=32,chunks=1", "unit=256,block=64,chunks=2", "unit=1024,block=256,chunks=1",
-         "unit=32768,block=4096,chunks=2", "unit=128,block=32,chunks=3,static=20,reserved=24"),
+        ("unit=96,block=16,chunks=1", "unit=256,block=32,chunks=4", "unit=1024,block=256,chunks=1",
+         "unit=32768,block=4096,chunks=2", "unit=160,block=32,chunks=3,static=32,reserved=40",
+         "unit=256,block=64,chunks=3,pages=9"),
         ("unit", 1), ("unit", "block", "chunks"),
         published=("unit=96,block=32,chunks=1", "unit=256,block=64,chunks=2", "unit=1024,block=256,chunks=1",
                    "unit=32768,block=4096,chunks=2"),
@@ -119,7 +120,7 @@ BUILT_IN: dict[str, BuiltIn] = {
     ),
     "zsmalloc": BuiltIn(
         "heaplaw.impls.zsmalloc", "Zsmalloc", "zspages of size classes, with compaction", (),
-        ("pages=64,chain=4", "pages=64,chain=8", "pages=16,cpus=2", "pages=32,handles=direct,merge=0,cpus=2"),
+        ("pages=64,chain=4", "pages=64,chain=8", "pages=16,cpus=2,scatter=1", "pages=32,handles=direct,merge=0,cpus=2"),
         ("pages", 4096),
     ),
     "afmalloc": BuiltIn(

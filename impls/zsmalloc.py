@@ -85,7 +85,9 @@ from .zsmalloc_zspages import PoolClass, Zspage
 _TAG = 1
 _CELL = 8  # bytes between handles: they are even, so that the tag bit is free
 _VACANT = -1  # a cell without an object
+_UNUSED_CELLS = 1  # the first: no handle is 0
 _SEARCHED = (ALMOST_FULL, ALMOST_EMPTY)
+_ANYWHERE = Context()
 
 
 class Zsmalloc:
@@ -94,7 +96,8 @@ class Zsmalloc:
     ``chain``: most pages of a zspage, 1 to 16.  ``handle_size``: bytes of a word, 8 or 4.
     ``rule``: "percent" or "exact"; by default percent for chains of up to 4 pages.
     ``handles``: "indirect", or "direct" as before 4.1.  ``merge``: 0 keeps all classes apart,
-    as before 3.19.  ``cpus``: that may map objects; 0: there is no mapping.
+    as before 3.19.  ``cpus``: that may map objects; 0: there is no mapping.  ``scatter``: 1 for
+    pages far apart, instead of the lowest free ones.
     """
 
     _handles: ClassVar[str] = "indirect"
@@ -126,16 +129,19 @@ class Zsmalloc:
         handles: str = "indirect",
         merge: int = 1,
         cpus: int = 0,
+        scatter: int = 0,
     ) -> None:
-        self._table, self.contract = configured(pages, page_size, chain, rev, handle_size, rule, handles, merge, cpus)
-        self.source = PageSource(pages, page_size=page_size)
+        self._table, self.contract = configured(
+            pages, page_size, chain, rev, handle_size, rule, handles, merge, cpus, scatter
+        )
+        self.source = PageSource(pages, page_size=page_size, scatter=bool(scatter))
         self._page_size, self._shift = page_size, page_size.bit_length() - 1
         self._word = handle_size
         self._page_words = page_size // handle_size
         self._header = self._table.header
         self._index_bits = self._bits_of_index(self._shift, handle_size)
         self._words = memoryview(self.source.memory).cast("Q" if handle_size == 8 else "I")
-        self._link_mask = (1 << 8 * handle_size) - 1
+        self._link_mask = ~(-1 << 8 * handle_size)
         self._end = self._link_mask >> TAG_BITS  # the index that ends a chain of free slots
         self._classes: list[PoolClass | None] = [None] * len(self._table.by_index)
         self._zspage_of: list[Zspage | None] = [None] * pages  # by page
@@ -331,10 +337,7 @@ class Zsmalloc:
     def _compact(self, owner: PoolClass) -> int:
         """Empty zspages of a class while the free slots of the others can hold one; pages freed."""
         objects, freed = owner.kind.objects, 0
-        while owner.allocated - owner.used >= objects:
-            sparse = self._isolate_source(owner)
-            if sparse is None:
-                break
+        while owner.allocated - owner.used >= objects and (sparse := self._isolate_source(owner)) is not None:
             self._evacuate(owner, sparse)
             if self._putback(owner, sparse) != EMPTY:
                 break
@@ -436,7 +439,7 @@ class Zsmalloc:
         """Zspage and slot of an object, and where in the slot ``length`` bytes from ``at`` begin."""
         zspage, _, index = self._find_object(handle)
         kind = zspage.kind
-        if at < 0 or length < 0 or at + length > kind.payload:
+        if not 0 <= at <= at + length <= kind.payload:
             raise ValueError(f"bytes {at}+{length} leave an object of {kind.payload}")
         return zspage, index, kind.header + at
 
@@ -454,21 +457,20 @@ class Zsmalloc:
         """
         zspage, _, index = self._find_object(handle)
         slot = self._pieces(zspage, index, 0, zspage.kind.size)
-        mapping = self._areas.open(ctx.cpu if ctx is not None else 0, handle, mode, len(slot) > 1)
+        mapping = self._areas.open((ctx or _ANYWHERE).cpu, handle, mode, len(slot) > 1)
         zspage.mapped += 1
         if mapping.buffer is not None and mode != "wo":
             self._map_object(mapping.buffer, slot)
 
     def _map_object(self, buffer: bytearray, slot: tuple[tuple[int, int], ...]) -> None:
         """Copy a whole slot, first word included, into a CPU's buffer."""
-        memory, done = self.source.memory, 0
-        for here, n in slot:
-            buffer[done : done + n] = memory[here : here + n]
-            done += n
+        memory = self.source.memory
+        data = b"".join([memory[here : here + n] for here, n in slot])
+        buffer[: len(data)] = data
 
     def unmap(self, handle: int, *, ctx: Context | None = None) -> None:
         """End the mapping on the CPU of ``ctx``.  ValueError where there is none.  O(size)."""
-        mapping = self._areas.close(ctx.cpu if ctx is not None else 0, handle)
+        mapping = self._areas.close((ctx or _ANYWHERE).cpu, handle)
         zspage, _, index = self._find_object(handle)
         zspage.mapped -= 1
         if mapping.buffer is not None and mapping.mode != "ro":
@@ -547,7 +549,7 @@ class Zsmalloc:
                 elif units := kind.whole_on(number, self._page_size):
                     first = kind.offset_of[kind.first_on[number]]
                     word = page * self._page_words + first // self._word
-                    tags = [str(w & _TAG) for w in self._words[word : word + (units - 1) * step + 1 : step].tolist()]
+                    tags = [str(w & _TAG) for w in self._words[word : word + units * step : step].tolist()]
                     start = page * self._page_size + first
                     yield AllocationBits(0, start, kind.size, units, int("".join(reversed(tags)), 2))
 
@@ -575,9 +577,13 @@ class Zsmalloc:
             yield zspage
 
     def counters(self) -> Mapping[str, int]:
-        """``pages``, ``live_objects``, ``used_bytes`` (payload), ``free_bytes`` (free slots).  O(classes)."""
+        """``pages``, ``live_objects``, ``used_bytes`` (payload), ``free_bytes`` (free slots).  O(classes).
+
+        ``mapped_objects`` too, by the zspages' own counts, where objects can be mapped: then O(zspages).
+        """
         owners = self._owners()
-        return {
+        mapped = {"mapped_objects": sum(z.mapped for z in self._zspages())} if self.contract.mappings else {}
+        return mapped | {
             "pages": self._pages_held,
             "live_objects": sum(owner.used for owner in owners),
             "used_bytes": sum(owner.used * owner.kind.payload for owner in owners),
@@ -585,11 +591,10 @@ class Zsmalloc:
         }
 
     def metadata(self) -> tuple[int, int]:
-        """Bytes of first words in the pages; bytes of cells and zspage records beside them."""
-        owners = self._owners()
-        inside = sum(owner.used * owner.kind.header for owner in owners)
-        cells = sum(owner.used for owner in owners) * self._word
-        return inside, cells + sum(ZSPAGE_STRUCT for _ in self._zspages())
+        """Bytes of first words in the pages; of cells that are not free and of zspage records beside them."""
+        inside = sum(owner.used * owner.kind.header for owner in self._owners())
+        cells = len(self._cells) - len(self._free_cells) - _UNUSED_CELLS
+        return inside, cells * self._word + sum(ZSPAGE_STRUCT for _ in self._zspages())
 
     def cost(self) -> Mapping[str, int]:
         """Steps of the last call: lists ``probed``, ``pages_taken``, slots ``moved``, bytes ``copied``."""
@@ -610,7 +615,8 @@ class Zsmalloc:
         handles = tuple((page, handle) for page, handle in enumerate(self._huge_handle) if handle)
         counts = tuple((owner.kind.index, owner.allocated, owner.used) for owner in self._owners() if owner.allocated)
         cells = tuple(self._cells), tuple(self._free_cells)
-        return *cells, handles, listed, self._areas.snapshot(), counts, self._pages_held
+        held = tuple(sorted(self.source.runs))  # as the source has it: a broken pool may list what it gave back
+        return *cells, handles, listed, self._areas.snapshot(), counts, self._pages_held, held
 
     def _image(self, zspage: Zspage) -> tuple[bytes, ...]:
         """Each slot's bytes: whole if live, its first word if free."""
@@ -630,7 +636,9 @@ class Zsmalloc:
         """Return to a state of ``snapshot``; the page source's armed failures stay.  O(bytes live)."""
         for page, order in list(self.source.runs.items()):
             self.source.give(page, order)
-        cells, free_cells, handles, listed, areas, counts, self._pages_held = state
+        cells, free_cells, handles, listed, areas, counts, self._pages_held, held = state
+        for page in held:
+            self.source.retake(page)
         self._cells, self._free_cells = list(cells), list(free_cells)
         self._classes = [None] * len(self._classes)
         self._zspage_of = [None] * len(self._zspage_of)
@@ -639,7 +647,6 @@ class Zsmalloc:
             owner = self._classes[index] or self._open(index)
             zspage = Zspage(owner, pages)
             for page in pages:
-                self.source.retake(page)
                 self._zspage_of[page] = zspage
             zspage.freeobj, zspage.inuse = freeobj, inuse
             owner.push(zspage, group)

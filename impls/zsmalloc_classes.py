@@ -192,22 +192,26 @@ class SizeClass:
         self.links = [self._links_on(page, word) for page in range(pages)]
 
     def on_page(self, page: int) -> range:
-        """The slots that begin on a page of the chain.  O(1)."""
+        """The slots that begin on a page of the chain, one at least.  O(1).
+
+        Both rules prefer a chain without its last page to one where nothing begins there: it
+        loses one slot, of a page at most.
+        """
         end = self.first_on[page + 1] if page + 1 < self.pages else self.objects
         return range(self.first_on[page], min(end, self.objects))
 
     def whole_on(self, page: int, page_size: int) -> int:
         """How many of the slots that begin on a page of the chain end on it too.  O(1)."""
         slots = self.on_page(page)
-        return len(slots) - (len(slots) > 0 and self.offset_of[slots[-1]] + self.size > page_size)
+        return len(slots) - (self.offset_of[slots[-1]] + self.size > page_size)
 
     def _links_on(self, page: int, word: int) -> tuple[int, memoryview]:
         """Offset in words of the first slot on a page, and the link words of a new zspage there."""
         slots = self.on_page(page)
-        end = ((1 << 8 * word) - 1) >> TAG_BITS  # -1 without its tag bit
+        end = ~(-1 << 8 * word) >> TAG_BITS  # -1 without its tag bit
         following = [slot + 1 if slot + 1 < self.objects else end for slot in slots]
         image = array("Q" if word == 8 else "I", [slot << TAG_BITS for slot in following])
-        return (self.word_of[slots[0]] if slots else 0), memoryview(image)
+        return self.word_of[slots[0]], memoryview(image)
 
 
 class ClassTable:

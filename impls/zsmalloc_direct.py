@@ -67,8 +67,6 @@ class DirectZsmalloc(Zsmalloc):
         step, code = kind.size // self._word, words.format
         for number, page in enumerate(zspage.pages):
             slots = kind.on_page(number)
-            if not slots:
-                continue
             first = self._encode(page, 0, bits)
             links = array(code, range(first + 1, first + 1 + len(slots)))
             last = slots[-1] + 1 == kind.objects

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 from functools import lru_cache, partial
 from typing import cast
 
-from heaplaw import Block, Contract, PageSource, Request, Shadow
+from heaplaw import Block, Contract, Maintenance, PageSource, Request, Shadow
 
 from .bits import is_power_of_two
 from .parameters import check_numbers
@@ -29,10 +29,21 @@ _MOST_CPUS = 1024
 
 @lru_cache(maxsize=256)
 def configured(
-    pages: int, page_size: int, chain: int, rev: str, word: int, rule: str, handles: str, merge: int, cpus: int
+    pages: int,
+    page_size: int,
+    chain: int,
+    rev: str,
+    word: int,
+    rule: str,
+    handles: str,
+    merge: int,
+    cpus: int,
+    scatter: int,
 ) -> tuple[ClassTable, Contract]:
     """Table and contract of every pool with these parameters.  Raises ValueError for senseless ones."""
     _check(pages, page_size, chain, rev, word, rule, handles, merge, cpus)
+    if scatter not in (0, 1):
+        raise ValueError(f"scatter must be 0 or 1, not {scatter!r}")
     direct = handles == "direct"
     rule = rule or ("percent" if chain <= 4 else "exact")
     table = class_table(page_size, chain, word, rule, 0 if direct else 1, bool(merge))
@@ -47,6 +58,7 @@ def configured(
         cpus=max(1, cpus),
         mappings=1 if cpus else 0,
         maintenance=() if direct else ("compact",),
+        maintained=None if direct else _told_truly,
         moving=frozenset() if direct else frozenset({"compact"}),
         pinned=cpus > 0,
         detects=frozenset() if direct else frozenset({"double", "foreign", "interior"}),
@@ -61,7 +73,7 @@ def configured(
         drained_pages=0,
         must_serve=partial(_must_serve, table),
         free_then_alloc=True,
-        cost_bounds={"probed": partial(at_most, SEARCHED_LISTS), "pages_taken": partial(at_most, chain)},
+        cost_bounds={"probed": partial(at_most, SEARCHED_LISTS), "pages_taken": partial(_pages_taken, table)},
         compacted_pages=None if direct else partial(_compacted_pages, table),
     )
 
@@ -135,6 +147,13 @@ def _compacted_pages(table: ClassTable, shadow: Shadow) -> int | None:
     return sum(-(-count // kinds[index].objects) * kinds[index].pages for index, count in live.items())
 
 
+def _told_truly(run: Maintenance, shadow: Shadow) -> str | None:
+    """``zs_compact`` answers with the pages that it gave back, and takes none."""
+    if run.taken:
+        return f"{run.taken} pages taken"
+    return f"{run.done.pages_freed} pages told, {run.given} given" if run.done.pages_freed != run.given else None
+
+
 def _group_of(table: ClassTable, quarters: int, shadow: Shadow) -> Callable[[Hashable], Hashable]:
     """For a zspage, named by its pages: its class and the group that its live objects call for.
 
@@ -179,6 +198,11 @@ def _misplaced(table: ClassTable, block: Block) -> str | None:
 def _waste(table: ClassTable, size: int, align: int) -> int:
     """Padding of a request to what its class holds, and no byte more."""
     return _kind_of(table, size).payload - size
+
+
+def _pages_taken(table: ClassTable, request: Request, shadow: Shadow) -> int:
+    """A request takes one zspage's pages, or none."""
+    return _kind_of(table, request.size).pages
 
 
 def _metadata_bound(word: int, shadow: Shadow, source: PageSource | None) -> int:

@@ -47,7 +47,7 @@ class PoolClass:
 
     def insert(self, zspage: Zspage, group: int) -> None:
         """Put a zspage first, or second behind a fuller one.  O(1)."""
-        zspage.group = group
+        zspage.group = group  # whose list it is on
         before = self.heads[group]
         first = before.after
         if first is not before and zspage.inuse < first.inuse:

@@ -22,6 +22,7 @@ _ANY_NEGATIVE = "any negative number says that there is none"
 _TOLD_ONCE = "one formula gives what is promised and what is reported"
 _ORDER = "another order of a list: which of several fitting blocks is taken is policy, no promise"
 _REDUNDANT = "what follows does the same again"
+_FARTHER = "hints that say less, though truly: a search begins elsewhere or takes another fitting place"
 _SHORT_CUT = "a short cut: the long way comes to the same"
 
 EQUIVALENT: tuple[Entry, ...] = (
@@ -194,53 +195,279 @@ EQUIVALENT: tuple[Entry, ...] = (
     ("mapping_areas", _SHORT_CUT, (
         ("self.busy -= 1", "self.busy -= 1 -> self.busy += 1"),
         ("self.busy -= 1", "self.busy -= 1 -> pass"),
+        ("self.busy = 0  # CPUs that have a mapping", "0 -> 1"),
     )),
     ("zsmalloc", "what else may be wrong with the parameters is said by the contract", (
         ('if handles != cls._handles and handles in ("indirect", "direct"):',
          "handles in ('indirect', 'direct') -> handles not in ('indirect', 'direct')"),
     )),
     ("zsmalloc:__init__", _BEFORE_A_CALL, (("self._probed = self._taken = self._moved = self._copied = 0", "*"),)),
+    ("zsmalloc:free", _BEFORE_A_CALL, (("self._probed = self._taken = self._moved = self._copied = 0", "*"),)),
     ("zsmalloc:maintain", _BEFORE_A_CALL, (("self._probed = self._taken = self._moved = self._copied = 0", "*"),)),
     ("zsmalloc", "overwritten before it is read: a page belongs to no zspage yet", (
         ("self._huge_handle = [0] * pages  # tagged handle of a huge object, by page", "0 -> 1"),
         ("self._huge_handle[page] = 0  # the page goes back at once: no link is needed",
          "self._huge_handle[page] = 0 -> pass"),
+        ("self._huge_handle[page] = 0  # the page goes back at once: no link is needed", "0 -> 1"),
+        ("self._huge_handle[page] = 0", "*"),
         ("self._zspage_of[page] = None", "self._zspage_of[page] = None -> pass"),
     )),
     ("zsmalloc", "a pool that was destroyed is not used again", (
         ("zspage.owner.remove(zspage)", "*"), ("zspage.owner.used -= zspage.inuse", "*"),
+        ("self._areas.restore(())", "*"),
     )),
     ("zsmalloc", _WITHIN, (("self._probed = 1", "1 -> 2"),)),
+    ("zsmalloc:alloc", _WITHIN, (("self._probed = self._taken = self._moved = self._copied = 0", "0 -> 1"),)),
     ("zsmalloc", _UNDERSTATED, (
+        ("self._probed = 1", "self._probed = 1 -> pass"),
         ("self._probed = 2", "self._probed = 2 -> pass"),
         ("self._taken = kind.pages", "self._taken = kind.pages -> pass"),
         ("self._copied += size", "*"),
-        ("cells = sum(owner.used for owner in owners) * self._word",
-         "sum((owner.used for owner in owners)) * self._word -> sum((owner.used for owner in owners)) // self._word"),
+        ("return inside, cells * self._word + sum(ZSPAGE_STRUCT for _ in self._zspages())",
+         "cells * self._word + sum((ZSPAGE_STRUCT for _ in self._zs... -> "
+         "cells * self._word - sum((ZSPAGE_STRUCT for _ in self._zs..."),
+        ("return inside, cells * self._word + sum(ZSPAGE_STRUCT for _ in self._zspages())",
+         "cells * self._word -> cells // self._word"),
+    )),
+    ("zsmalloc", _SHORT_CUT, (("self._classes[index] = owner", "self._classes[index] = owner -> pass"),)),
+    ("zsmalloc", "the first cell is vacant for ever, which is asked next", (
+        ("if handle % _CELL or not 0 < cell < len(self._cells) or self._cells[cell] == _VACANT:",
+         "0 < cell < len(self._cells) -> 0 <= cell < len(self._cells)"),
     )),
     ("zsmalloc", "the zspage comes from no list and goes to its own with its first object, which follows", (
         ("owner.insert(zspage, EMPTY)", "owner.insert(zspage, EMPTY) -> pass"),
     )),
-    ("zsmalloc", _EMPTY, (
-        ("if at < 0 or length < 0 or at + length > kind.payload:", "length < 0 -> length <= 0"),
+    ("zsmalloc", "never done: the others always have room for all objects of the zspage that is emptied", (
+        ("owner.insert(sparse, group)", "owner.insert(sparse, group) -> pass"),
+        ("break", "break -> continue"),
     )),
-    ("zsmalloc", _MISUSE, (
-        ("if at < 0 or length < 0 or at + length > kind.payload:",
-         "at < 0 or length < 0 or at + length > kind.payload -> "
-         "at < 0 and length < 0 and (at + length > kind.payload)"),
+    ("zsmalloc", "moves objects though no page comes free of it: how many are moved is not promised", (
+        ("while owner.allocated - owner.used >= objects and (sparse := self._isolate_source(owner)) is not None:",
+         "owner.allocated - owner.used -> owner.allocated + owner.used"),
+    )),
+    ("zsmalloc", "through the calls that read and write, an object looks the same in a buffer and in its pages", (
+        ("mapping = self._areas.open((ctx or _ANYWHERE).cpu, handle, mode, len(slot) > 1)", "1 -> 2"),
+        ("mapping = self._areas.open((ctx or _ANYWHERE).cpu, handle, mode, len(slot) > 1)",
+         "len(slot) > 1 -> len(slot) >= 1"),
+    )),
+    ("zsmalloc", _EMPTY, (
+        ("if not 0 <= at <= at + length <= kind.payload:",
+         "0 <= at <= at + length <= kind.payload -> 0 <= at < at + length <= kind.payload"),
     )),
     ("zsmalloc", _GUARD, (
         ("for _ in range(kind.objects + 1):", "1 -> 2"),
         ("if index >= kind.objects:", "index >= kind.objects -> index > kind.objects"),
     )),
-    ("zsmalloc", "calls come with a circumstance wherever CPUs are told apart", (
-        ("mapping = self._areas.open(ctx.cpu if ctx is not None else 0, handle, mode, len(slot) > 1)", "0 -> 1"),
-    )),
     ("zsmalloc_direct", _GUARD, (("for _ in range(zspage.kind.objects + 1):", "1 -> 2"),)),
+    ("zsmalloc_direct:_free_slots", _GUARD, (
+        ("if not 0 <= index < len(slots):", "0 <= index < len(slots) -> 0 <= index <= len(slots)"),
+    )),
+    ("zsmalloc_direct:_find_object", _MISUSE, (
+        ("if not 0 <= index < len(slots):", "0 <= index < len(slots) -> 0 <= index <= len(slots)"),
+        ("zspage = self._zspage_of[page] if 0 <= page < len(self._zspage_of) else None",
+         "0 <= page < len(self._zspage_of) -> 0 <= page <= len(self._zspage_of)"),
+    )),
+    ("zsmalloc_direct", "nothing is promised of what an object holds before it is written", (
+        ("self._words[word] = _POISON_INUSE[self._word]", "self._words[word] = _POISON_INUSE[self._word] -> pass"),
+    )),
     ("zsmalloc_classes", "said of a class, and used by none of the steps", (
         ("self.tail = pages * page_size - self.objects * size  # bytes that no object reaches", "*"),
     )),
+    ("zsmalloc_classes", "less than a step in either case: the first class", (
+        ("return min(last, max(0, size + header - MIN_SIZE + step - 1) // step)", "0 -> 1"),
+    )),
+    ("zsmalloc_classes", "shows fewer bits that are right; where one is wrong, another line has been changed", (
+        ("return len(slots) - (self.offset_of[slots[-1]] + self.size > page_size)",
+         "self.offset_of[slots[-1]] + self.size > page_size -> self.offset_of[slots[-1]] + self.size >= page_size"),
+    )),
     ("zsmalloc_zspages", _ORDER, (
         ("if first is not before and zspage.inuse < first.inuse:", "*"),
+        ("zspage.group = group  # whose list it is on", "zspage.group = group -> pass"),
     )),
+    ("zsmalloc_zspages:push", "only a return to an earlier state runs it", (
+        ("zspage.group = group", "*"),
+        ("self._link(self.heads[group], zspage)", "*"),
+        ("self.insert(zspage, group)", "*"),
+    )),
+    ("zsmalloc_zspages", "set anew when a zspage is listed; of the head of a list it is never read", (
+        ("self.group = EMPTY", "self.group = EMPTY -> pass"),
+    )),
+    ("zsmalloc_zspages", _GUARD, (("for _ in range(limit + 1):", "1 -> 2"),)),
+    # ---- percpu-bitmap ----------------------------------------------------------------------
+    ("percpu_backing", "set when the chunk is listed, before it is read", (
+        ("self.listed = 0  # the slot it stands on", "*"),
+    )),
+    ("percpu_backing", "a slot more, on which no chunk ever stands", (
+        ("self._slots: list[list[C]] = [[] for _ in range(free_slot + 1)]", "1 -> 2"),
+    )),
+    ("percpu_backing", "the two slots differ here", (
+        ("self._move(chunk, after, before < after)", "before < after -> before <= after"),
+    )),
+    ("percpu_backing", _ORDER, (
+        ("self._slots[slot].insert(0, chunk)", "0 -> 1"), ("self._slots[self.free_slot].insert(0, chunk)", "0 -> 1"),
+    )),
+    ("percpu_backing", _SHORT_CUT, (
+        ("wanted = (1 << end) - (1 << first)", "1 << end -> 1 >> end"),
+    )),
+    ("percpu_backing", "for whom a page is had is asked by a published revision only", (
+        ("return all(self._populate_run(chunk, start, stop, for_alloc=True) for start, stop in runs)", "True -> False"),
+        ("if not self._populate_run(chunk, start, start + count, for_alloc=False):", "False -> True"),
+    )),
+    ("percpu_backing", _GUARD, (
+        ("for _ in range(self._most + 1):  # each further round has made a chunk", "1 -> 2"),
+    )),
+    ("percpu_backing", "a heap that was destroyed is not used again", (
+        ("self._chunks.clear()", "*"), ("self._slots = [[] for _ in self._slots]", "*"),
+    )),
+    ("percpu_bitmap", "a chunk that is not there is made by the first request that needs one", (
+        ("self._create_chunk()", "self._create_chunk() -> pass"),
+    )),
+    ("percpu_bitmap", "the list is empty", (("self._slots[first.listed].insert(0, first)", "0 -> 1"),)),
+    ("percpu_bitmap:__init__", _BEFORE_A_CALL, (
+        ("self._taken_before = 0  # pages ever taken, when the last request came", "*"),
+    )),
+    ("percpu_bitmap:alloc", _WITHIN, (("steps.bits = steps.blocks = steps.chunks = 0", "0 -> 1"),)),
+    ("percpu_bitmap:free", _BEFORE_A_CALL, (("steps.bits = steps.blocks = steps.chunks = 0", "*"),)),
+    ("percpu_bitmap", "a search that begins at fuller chunks finds nothing there: their hints say so", (
+        ("found = self._search(self._slot_of_size(bits << 2), bits, align, atomic)", "bits << 2 -> bits >> 2"),
+    )),
+    ("percpu_bitmap", _ORDER, (
+        ("self._move(chunk, 0, True)", "self._move(chunk, 0, True) -> pass"),
+        ("self._move(chunk, 0, True)", "True -> False"),
+        ("self._move(chunk, self.sidelined_slot, False)", "False -> True"),
+    )),
+    ("percpu_bitmap", _UNDERSTATED, (
+        ("self._steps.chunks += 1", "self._steps.chunks += 1 -> pass"),
+        ("self._steps.chunks += 1", "self._steps.chunks += 1 -> self._steps.chunks -= 1"),
+        ("sizes = [metadata_bytes(c.nr_blocks * self._block, self._block, self._scans) for c in self._chunks.values()]",
+         "c.nr_blocks * self._block -> c.nr_blocks // self._block"),
+    )),
+    ("percpu_bitmap", _ANY_NEGATIVE, (
+        ("return -1", "1 -> 2"), ("before = -1", "1 -> 2"), ("self._relocate(chunk, -1)", "1 -> 2"),
+    )),
+    ("percpu_bitmap", "the repaired hint of a chunk is 0 only where nothing is free, and always there", (
+        ("if not hint or not chunk.free_bits:",
+         "not hint or not chunk.free_bits -> not hint and (not chunk.free_bits)"),
+    )),
+    ("percpu_bitmap", "both branches give 1", (("return slot if slot > 1 else 1", "slot > 1 -> slot >= 1"),)),
+    ("percpu_bitmap", "chunks without pages have none to give back", (
+        ("freed += self._balance_free(empty_only=True)",
+         "freed += self._balance_free(empty_only=True) -> freed -= self._balance_free(empty_only=True)"),
+    )),
+    ("percpu_bitmap", "without an empty page there is nothing to take, and the chunk stays as it is", (
+        ("return chunk.nr_empty > 0", "chunk.nr_empty > 0 -> chunk.nr_empty >= 0"),
+        ("break", "break -> continue"),
+    )),
+    ("percpu_bitmap", "shows fewer hints, or one counter less; where a hint is wrong, another line has been changed", (
+        ("if chunk.lo <= index << chunk.shift:", "chunk.lo <= index << chunk.shift -> chunk.lo < index << chunk.shift"),
+        ("if chunk.lo <= index << chunk.shift:", "index << chunk.shift -> index >> chunk.shift"),
+        ("if (index + 1) << chunk.shift <= chunk.hi:",
+         "index + 1 << chunk.shift <= chunk.hi -> index + 1 << chunk.shift < chunk.hi"),
+        ("if (index + 1) << chunk.shift <= chunk.hi:", "1 -> 2"),
+        ('counts["untouched_pages"] = sum([chunk.nr_empty for chunk in chunks])',
+         "counts['untouched_pages'] = sum([chunk.nr_empty for chunk... -> pass"),
+    )),
+    ("percpu_blocks", "a place without a hint is dead, and is the same in all states in either case", (
+        ("scan_start = self.scan_hint_start if self.scan_hint else 0  # dead without a hint", "0 -> 1"),
+    )),
+    ("percpu_chunk:__init__", _BEFORE_A_CALL, (("self.bits = self.blocks = self.chunks = 0", "0 -> 1"),)),
+    ("percpu_chunk:__init__", "an area begins at bit 0 wherever that is taken; no area reaches a word more", (
+        ("self.bounds = [0] * (nr_blocks + 1)", "0 -> 1"), ("self.bounds = [0] * (nr_blocks + 1)", "1 -> 2"),
+    )),
+    ("percpu_chunk:__init__", _UNDERSTATED, (
+        ("self.steps = steps or Steps()  # shared by the chunks of an allocator, which resets it",
+         "steps or Steps() -> steps and Steps()"),
+    )),
+    ("percpu_chunk", _ANY_NEGATIVE, (("return -1", "1 -> 2"),)),
+    ("percpu_chunk", _GUARD, (
+        ("for _ in range(self.nr_blocks + 1):  # each further round has passed unpopulated blocks", "1 -> 2"),
+    )),
+    ("percpu_chunk", "a hole ends behind its first block, never at bit 0", (
+        ("if hole_end < 0:", "hole_end < 0 -> hole_end <= 0"), ("if hole_end < 0:", "0 -> 1"),
+    )),
+    ("percpu_chunk", "a gate that lets more through: a fit that is found then is one, and none must be refused", (
+        ("return (-whole.contig_hint_start & (align - 1)) + bits <= whole.contig_hint",
+         "(-whole.contig_hint_start & align - 1) + bits -> (-whole.contig_hint_start & align - 1) - bits"),
+        ("return (-whole.contig_hint_start & (align - 1)) + bits <= whole.contig_hint", "1 -> 2"),
+    )),
+    ("percpu_chunk", "two runs never begin at the same place", (
+        ("if block.scan_hint and block.contig_hint_start > block.scan_hint_start and bits > block.scan_hint:",
+         "block.contig_hint_start > block.scan_hint_start -> block.contig_hint_start >= block.scan_hint_start"),
+    )),
+    ("percpu_chunk", _FARTHER, (
+        ("if block.scan_hint and block.contig_hint_start > block.scan_hint_start and bits > block.scan_hint:",
+         "bits > block.scan_hint -> bits >= block.scan_hint"),
+    )),
+    ("percpu_chunk", _UNDERSTATED, (
+        ("self.steps.blocks += 1", "self.steps.blocks += 1 -> pass"),
+        ("self.steps.blocks += 1", "self.steps.blocks += 1 -> self.steps.blocks -= 1"),
+        ("self.steps.bits += at + bits - start", "self.steps.bits += at + bits - start -> pass"),
+        ("self.steps.bits += at + bits - start",
+         "self.steps.bits += at + bits - start -> self.steps.bits -= at + bits - start"),
+        ("self.steps.bits += at + bits - start", "at + bits -> at - bits"),
+        ("self.steps.bits += self.block_bits", "self.steps.bits += self.block_bits -> pass"),
+        ("self.steps.bits += self.block_bits",
+         "self.steps.bits += self.block_bits -> self.steps.bits -= self.block_bits"),
+    )),
+    ("percpu_chunk", "where there is no area, its length is not read", (("return self.nr_bits, 0", "0 -> 1"),)),
+    ("percpu_chunk:zero_area", "the descriptors have found room in what is scanned: no scan is in vain", (
+        ("self.steps.bits += end - start", "*"), ("return -1, 0, 0", "*"),
+        ("if at + bits > end:", "at + bits -> at - bits"),
+    )),
+    ("percpu_chunk", "x | -x is minus the lowest bit, and as long", (
+        ("skip = (~window & (window + 1)).bit_length() - 1", "~window & window + 1 -> ~window | window + 1"),
+        ("run = (window & -window).bit_length() - 1", "window & -window -> window | -window"),
+        ("return (index << self.shift) + low + (rest & -rest).bit_length() - 1", "rest & -rest -> rest | -rest"),
+    )),
+    ("percpu_chunk", "another one of the runs that a search skipped is remembered, and no less free", (
+        ("if run > hole_bits or (run == hole_bits and run and self.better_hole(at, hole)):", "*"),
+        ("return hole != 0 and at & -at > hole & -hole", "*"),
+    )),
+    ("percpu_chunk", _FARTHER, (
+        ("self.remember_hole(hole, hole_bits)", "self.remember_hole(hole, hole_bits) -> pass"),
+        ("if start + bits <= self.block_bits:", "start + bits <= self.block_bits -> start + bits < self.block_bits"),
+        ("self.update(self.blocks[index], run_start(self.used[index], start), start + bits)",
+         "self.update(self.blocks[index], run_start(self.used[index... -> pass"),
+        ("block.first_free = next_zero(used, low + bits, size)",
+         "block.first_free = next_zero(used, low + bits, size) -> pass"),
+        ("block.first_free = next_zero(self.used[index], high, size)",
+         "block.first_free = next_zero(self.used[index], high, size) -> pass"),
+        ("if scan < low + bits and low < scan + block.scan_hint:",
+         "scan < low + bits and low < scan + block.scan_hint -> scan < low + bits or low < scan + block.scan_hint"),
+        ("if scan < low + bits and low < scan + block.scan_hint:", "scan < low + bits -> scan <= low + bits"),
+        ("if scan < low + bits and low < scan + block.scan_hint:",
+         "low < scan + block.scan_hint -> low <= scan + block.scan_hint"),
+        ("if scan < end and at < scan + whole.scan_hint:",
+         "scan < end and at < scan + whole.scan_hint -> scan < end or at < scan + whole.scan_hint"),
+        ("if scan < end and at < scan + whole.scan_hint:", "scan < end -> scan <= end"),
+        ("if scan < end and at < scan + whole.scan_hint:",
+         "at < scan + whole.scan_hint -> at <= scan + whole.scan_hint"),
+        ("if high > block.scan_hint_start:", "high > block.scan_hint_start -> high >= block.scan_hint_start"),
+    )),
+    ("percpu_chunk", "what is not broken is read again, and says the same; the bound leaves room for it", (
+        ("if contig < low + bits and low < contig + block.contig_hint:",
+         "contig < low + bits and low < contig + block.contig_hint -> "
+         "contig < low + bits or low < contig + block.contig_hint"),
+        ("if contig < low + bits and low < contig + block.contig_hint:", "contig < low + bits -> contig <= low + bits"),
+        ("if contig < low + bits and low < contig + block.contig_hint:",
+         "low < contig + block.contig_hint -> low <= contig + block.contig_hint"),
+        ("if contig < end and at < contig + whole.contig_hint:",
+         "contig < end and at < contig + whole.contig_hint -> contig < end or at < contig + whole.contig_hint"),
+        ("if contig < end and at < contig + whole.contig_hint:", "contig < end -> contig <= end"),
+        ("if contig < end and at < contig + whole.contig_hint:",
+         "at < contig + whole.contig_hint -> at <= contig + whole.contig_hint"),
+        ("self.refresh_chunk(False)", "False -> True"),
+        ("if high > block.contig_hint_start:", "high > block.contig_hint_start -> high >= block.contig_hint_start"),
+        ("if end - start >= self.block_bits or first != last:", "end - start -> end + start"),
+    )),
+    ("percpu_chunk:area_end", "the word behind the last ends what ends there, and so does the chunk", (
+        ("while index < self.nr_blocks:", "index < self.nr_blocks -> index <= self.nr_blocks"),
+    )),
+    ("percpu_chunk", _REDUNDANT, (
+        ("if at < self.whole.first_free:", "at < self.whole.first_free -> at <= self.whole.first_free"),
+    )),
+    ("percpu_chunk:hint_free", "steps of a free; of a request that is taken back, too, with room for as many", (
+        ("self.steps.bits += low - start + 1", "*"), ("self.steps.bits += end - high + 1", "*"),
+    )),
+    ("percpu_chunk:map_bits", _SHORT_CUT, (("if size & 7:", "size & 7 -> size | 7"),)),
 )  # fmt: skip

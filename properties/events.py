@@ -152,11 +152,20 @@ def island(swarm: Swarm, c: Checker) -> Iterator[int]:
 
 
 def maintain_twice(swarm: Swarm, c: Checker) -> Iterator[int]:
-    """The same maintenance twice in a row: the second has nothing left to do."""
+    """The same maintenance twice in a row, or oftener: sooner or later it has nothing left to do."""
     if c.contract.maintenance:
         code = FIRST_BYTE[Kind.MAINTAIN] | swarm.rng.getrandbits(24) << 8
-        yield code
-        yield code
+        for _ in range(swarm.rng.choice((2, 2, 4))):
+            yield code
+
+
+def thin_out(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Free all but a few, here and there, and maintain: what is sparse is gathered, what is empty given back."""
+    rng = swarm.rng
+    share = rng.choice((0.5, 0.7, 0.9))
+    for name in [name for name in c.shadow.names if rng.random() < share]:
+        yield _FREE | c.shadow.names.index(name) << 8
+    yield from maintain_twice(swarm, c)
 
 
 def hand_over(swarm: Swarm, c: Checker) -> Iterator[int]:
@@ -235,9 +244,60 @@ def insist(swarm: Swarm, c: Checker) -> Iterator[int]:
         yield code
 
 
+def mapped(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """Map live objects that have holes around them; let other things happen meanwhile; unmap, and ask again."""
+    rng = swarm.rng
+    if not c.can(Kind.MAP):
+        return
+    large = rng.randrange(c.page_size // 8, c.page_size)  # so large that some lie across the end of a page
+    code = rng.choice((swarm.alloc(), exactly(swarm.codec, min(large, c.contract.largest or large))))
+    born, refusals = c.births, c.refusals
+    for _ in range(rng.randrange(4, 40)):
+        yield code
+        if c.refusals != refusals:
+            break
+    for name in [name for name in c.shadow.names if name >= born and rng.random() < 0.5]:
+        yield _of_object(c, Kind.FREE, name)
+    known = c.shadow.live
+    for _ in range(rng.randrange(2, 8)):
+        some = [name for name in known if name >= born] or list(known)
+        in_pieces = [name for name in some if len(known[name].extents) > 1]
+        if not some:
+            return
+        name = rng.choice(in_pieces if in_pieces and rng.random() < 0.5 else some)
+        for other in [block.name for block in known.values() if block.mapped == c.cpu + 1]:
+            yield _of_object(c, Kind.UNMAP, other)  # a CPU may have one mapping only
+        yield _of_object(c, Kind.MAP, name)
+        yield from _meanwhile(swarm, c, name)
+        if rng.random() < 0.3 and c.can(Kind.ON_CPU):
+            yield FIRST_BYTE[Kind.ON_CPU] | rng.getrandbits(24) << 8
+        if name in known and rng.random() < 0.8:
+            yield _of_object(c, Kind.UNMAP, name)
+            yield from _meanwhile(swarm, c, name)
+
+
+def _meanwhile(swarm: Swarm, c: Checker, name: int) -> Iterator[int]:
+    """A few operations with an object, with the others and with the heap as a whole."""
+    rng = swarm.rng
+    wanted = (Kind.WRITE, Kind.READ, Kind.MAINTAIN, Kind.MAINTAIN, Kind.FREE, Kind.ALLOC)
+    kinds = [kind for kind in wanted if c.can(kind)]
+    for _ in range(rng.randrange(1, 5)):
+        kind = rng.choice(kinds)
+        if kind == Kind.ALLOC:
+            yield swarm.alloc()
+        elif kind in (Kind.FREE, Kind.MAINTAIN) or name not in c.shadow.live:
+            yield FIRST_BYTE[kind] | rng.getrandbits(24) << 8
+        else:
+            yield _of_object(c, kind, name)
+
+
+def _of_object(c: Checker, kind: Kind, name: int) -> int:
+    return FIRST_BYTE[kind] | c.shadow.names.index(name) << 8
+
+
 PHASES: tuple[Callable[[Swarm, Checker], Iterator[int]], ...] = (
-    mix, mix, mix, fill, free_one, free_one, drain, checkerboard, island, maintain_twice, hand_over, regrow, absorb,
-    nonsense, insist,
+    mix, mix, mix, fill, free_one, free_one, drain, checkerboard, island, maintain_twice, thin_out, hand_over, regrow,
+    absorb, nonsense, insist, mapped,
 )  # fmt: skip
 
 

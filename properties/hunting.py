@@ -15,16 +15,16 @@ from typing import NamedTuple
 
 from heaplaw.impls.bugs import Bug, gallery
 
+from .engines import ENGINES, why_not
 from .processes import Lost, each
-from .replay import confirm
-from .shards import ENGINES
+from .replay import recurs
 from .verdict import Tally
 
-CANARIES = {"plain": "tlsf+T29", "hypothesis": "tlsf+T29", "exhaustive": "tlsf+T29"}
+CANARIES = {"plain": "tlsf+T29", "hypothesis": "tlsf+T29", "exhaustive": "tlsf+T29", "fuzz": "tlsf+T29"}
 """What every engine must find within ``CANARY_SECONDS``; one that is not named here hunts the first of these."""
 CANARY_SECONDS = 5.0
 FOUND, MISSED, UNCLEAR, NOT_RUN = "found", "missed", "inconclusive", "not run"
-_OPERATIONS = 5_000_000  # of a hunt, at most
+OPERATIONS = 5_000_000  # of a hunt, at most
 
 
 class Hunt(NamedTuple):
@@ -48,19 +48,20 @@ def canary(engine: str) -> str:
     return CANARIES.get(engine, next(iter(CANARIES.values())))
 
 
-def hunt(target: str, engine: str, seed: int, seconds: float) -> Hunt:
-    """Let an engine look for the first law that breaks, for so many seconds.  Raises TargetError."""
+def hunt(target: str, engine: str, seed: int, seconds: float, operations: int = OPERATIONS) -> Hunt:
+    """Let an engine look for the first law that breaks, for so long; not yet replayed.  Raises TargetError."""
+    if (why := why_not(engine)) is not None:
+        return Hunt(target, engine, seed, NOT_RUN, why=why)
     used = time.process_time()
     try:
-        tally: Tally = ENGINES[engine](target, _OPERATIONS, seed, most=1, deadline=time.monotonic() + seconds)
+        tally: Tally = ENGINES[engine](target, operations, seed, most=1, deadline=time.monotonic() + seconds)
     except ValueError as problem:  # states that cannot be kept, for an engine that must
         return Hunt(target, engine, seed, NOT_RUN, why=str(problem))
     if tally.findings:
         [found] = tally.findings
-        verdict = FOUND if confirm(found) else UNCLEAR
         return Hunt(
-            target, engine, seed, verdict, found.violation.law, round(found.seconds, 3), found.after, found.length,
-            len(found.trace.operations), str(found.trace), "" if verdict == FOUND else "it does not recur",
+            target, engine, seed, FOUND, found.violation.law, round(found.seconds, 3), found.after, found.length,
+            len(found.trace.operations), str(found.trace),
         )  # fmt: skip
     spent = round(time.process_time() - used, 3)
     if not tally.operations:
@@ -69,25 +70,31 @@ def hunt(target: str, engine: str, seed: int, seconds: float) -> Hunt:
 
 
 def hunts(
-    wanted: Sequence[tuple[str, str, int, float]],
+    wanted: Sequence[tuple[str, str, int, float, int]],
     *,
     jobs: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Hunt]:
-    """Many hunts (target, engine, seed, seconds), in processes; results in the same order.
+    """Many hunts (target, engine, seed, seconds, operations), in processes; results in the same order.
 
-    A process that a bug takes along costs that hunt only, which is inconclusive.
+    What is found is replayed in processes that have hunted nothing.  A process that a bug takes along costs
+    that hunt only, which is inconclusive.
     """
     results = []
     for result in each(hunt, wanted, lambda index, problem: _unclear(wanted[index], problem), jobs=jobs):
         results.append(result)
         progress(len(results))
+    found = [index for index, result in enumerate(results) if result.verdict == FOUND]
+    again = each(recurs, [(results[index].trace,) for index in found], lambda index, problem: False, jobs=jobs)
+    for index, sure in zip(found, again, strict=True):
+        if not sure:
+            results[index] = results[index]._replace(verdict=UNCLEAR, why="it does not recur")
     return results
 
 
-def _unclear(wanted: tuple[str, str, int, float], problem: Exception) -> Hunt:
+def _unclear(wanted: tuple[str, str, int, float, int], problem: Exception) -> Hunt:
     """A hunt that has ended like this: of ours is what is raised, and worth a look; the matrix says whose."""
-    target, engine, seed, _ = wanted
+    target, engine, seed, *_ = wanted
     why = "it took its process along" if isinstance(problem, Lost) else f"{type(problem).__name__}: {problem}"
     return Hunt(target, engine, seed, UNCLEAR, why=why)
 

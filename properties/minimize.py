@@ -44,7 +44,9 @@ _APART_UP_TO = 12  # requests; likewise
 _LONG = 40  # operations above which it is worth looking at the end only
 _COARSE = 16  # pieces that it is cut into before anything is merged
 _LAST = 2  # operations that are audited then; some laws compare two audits
-_MANY, _CLASSES, _FEW = 7, 10, 800  # operations of a trace, classes, transitions: to look for it in other classes
+_MANY, _CLASSES, _FEW = 7, 10, 800  # operations of a trace, classes, transitions: to look for it in larger classes
+_SOME, _SHARES = 5, (2, 3, 4)  # operations, objects that fill what one of the largest fills: likewise, in those
+_MOST = 3_000  # transitions over the letters of the trace, and over all
 _STEPS = 15_000  # of a round; a step is an operation that is checked on a small heap
 _FRESH, _UNAUDITED = 8, 4  # steps for a fresh target; operations to a step where none is audited
 _WALK, _WALKED = 20, 100  # things walked that cost as much as an operation; where nobody can tell how many there are
@@ -463,6 +465,16 @@ class Reduction:
         self.budget.renew()
         self.operations = _cut(self.operations, self.tries, self._together)
 
+    def leap(self) -> None:
+        """Where much is left, see whether a few large objects do as well: a look costs less than to go on dropping.
+
+        Of what fills a heap with small objects, nothing can be dropped.
+        """
+        if not self.recurs or len(self.operations) < _MANY or self.twins or not self._walks or self.budget.late:
+            return
+        self.budget.renew()
+        self.operations = self._over_full_shares(self.operations) or self.operations
+
     def finish(self) -> Violation:
         """The violation as small as it gets."""
         for hasty in (True, False):
@@ -488,31 +500,41 @@ class Reduction:
         if self.twins or not self._walks or not searchable(self.build):
             return shorter(best, self.tries, _STEPS // (len(best) * self.weight + _FRESH))
         own, wide = own_letters(best), all_letters(self.build, best)
-        for letters in (own, wide):
-            found = nearest(self.build, letters, self.law, below=len(best), mute=self.mute, fails=self.tries)
-            if found is not None:
-                return found
-        for letters in self._in_other_classes(best, own):
-            found = nearest(self.build, letters, self.law, below=len(best), mute=self.mute, fails=self.tries, most=_FEW)
-            if found is not None:
+        found = self._nearest(best, own, _MOST) or self._over_full_shares(best) or self._nearest(best, wide, _MOST)
+        if found is not None:
+            return found
+        for letters in self._in_larger_classes(best, own):
+            if (found := self._nearest(best, letters, _FEW)) is not None:
                 return found
         more = [letter.operation for letter in wide if letter.operation.align > 1]
         return next((trace for trace in shortcuts(best, more) if self.tries(trace)), None)
 
-    def _in_other_classes(self, best: Operations, own: Alphabet) -> Iterator[Alphabet]:
+    def _nearest(self, best: Operations, letters: Alphabet, most: int) -> Operations | None:
+        """The shortest trace over these letters that is shorter than this one, or None."""
+        return nearest(self.build, letters, self.law, below=len(best), mute=self.mute, fails=self.tries, most=most)
+
+    def _over_full_shares(self, best: Operations) -> Operations | None:
+        """A shorter trace in which two, or three ... objects fill what one of the largest fills, or None."""
+        found = (self._nearest(best, letters, _FEW) for letters in self._in_full_shares(best, own_letters(best)))
+        return next(filter(None, found), None)
+
+    def _in_full_shares(self, best: Operations, own: Alphabet) -> Iterator[Alphabet]:
+        """The trace's letters with one size for all of which two, or three ... fill what is filled by the largest."""
+        contract = Checker(self.build()).contract
+        for share in _SHARES if len(best) >= _SOME else ():
+            fitting = [size for size in contract.limits if 0 < size <= contract.largest // share]
+            if fitting:
+                yield _all_of_size(own, max(fitting))
+
+    def _in_larger_classes(self, best: Operations, own: Alphabet) -> Iterator[Alphabet]:
         """The trace's letters with one larger size for all: fewer objects may fill what is to be filled."""
         if len(best) < _MANY:
             return
         contract = Checker(self.build()).contract
-        most = max(op.size for op in best if op.kind in _SIZED) if any(op.kind in _SIZED for op in best) else 0
+        most = max((op.size for op in best if op.kind in _SIZED), default=0)
         larger = sorted({size for size in (*contract.limits, contract.largest) if most < size <= contract.largest})
         for at in range(min(_CLASSES, len(larger))):
-            size = larger[(len(larger) - 1) * at // max(1, min(_CLASSES, len(larger)) - 1)]
-            letters = [
-                letter._replace(operation=letter.operation._replace(size=size))
-                if letter.operation.kind in _SIZED else letter for letter in own
-            ]  # fmt: skip
-            yield tuple(dict.fromkeys(letters))
+            yield _all_of_size(own, larger[(len(larger) - 1) * at // max(1, min(_CLASSES, len(larger)) - 1)])
 
     # ---- the predicate ----
 
@@ -582,6 +604,15 @@ def _walked(build: Callable[[], object], operations: Operations) -> int:
         bits = checker.target.bitmap() if "bitmap" in checker.shows else ()
         walked = len(checker.shadow) + listed + sum(units for _, _, _, units, _ in bits) // 64
     return walked
+
+
+def _all_of_size(letters: Alphabet, size: int) -> Alphabet:
+    """The letters with this size wherever they have one."""
+    sized = [
+        letter._replace(operation=letter.operation._replace(size=size)) if letter.operation.kind in _SIZED else letter
+        for letter in letters
+    ]
+    return tuple(dict.fromkeys(sized))
 
 
 def _cut(best: Operations, fails: Predicate, together: Together) -> Operations:

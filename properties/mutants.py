@@ -165,7 +165,7 @@ def _of_expression(node: ast.expr) -> Iterator[tuple[ast.expr, _Swap]]:
 
 
 def _steps(tree: ast.Module) -> list[ast.FunctionDef]:
-    """Functions that classes reach without going through a contract or a kept state, in order."""
+    """Functions and methods that are not there for a contract or a kept state alone, in order."""
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     everything = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     both = [method for one in everything.values() for method in _methods(one)]
@@ -174,14 +174,9 @@ def _steps(tree: ast.Module) -> list[ast.FunctionDef]:
     classes = [one for name, one in everything.items() if name in told or name not in kept]  # not those of states
     methods = [method for one in classes for method in _methods(one) if not _aside(method.name)]
     steps = [method for method in methods if method.name in told or method.name not in kept]
-    waiting = [functions[name] for name in functions if not classes or name in _mentioned(steps)]
-    reached: dict[str, ast.FunctionDef] = {}
-    while waiting:
-        node = waiting.pop()
-        if node.name not in reached and not _aside(node.name):
-            reached[node.name] = node
-            waiting += [functions[name] for name in _mentioned([node]) & functions.keys()]
-    return sorted([*steps, *reached.values()], key=lambda node: node.lineno)
+    aside = only_for_states([tree])
+    tops = [node for name, node in functions.items() if not _aside(name) and name not in aside]
+    return sorted([*steps, *tops], key=lambda node: node.lineno)
 
 
 def _methods(one: ast.ClassDef) -> list[ast.FunctionDef]:

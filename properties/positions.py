@@ -441,6 +441,7 @@ class Prober(Checker):
         """Only the target goes back; the shadow heap stands there still.  For ``nimble`` ones."""
         self.target.restore(position.state)
         self._freed_at, self._refused_since = _NOT_FREED, 0
+        self._repeats, self._wanted = 0, None
         if self.source is not None:
             self.source.fail_next(*position.armed)
             self.source.highest_order = 0
@@ -468,7 +469,8 @@ class Prober(Checker):
     def _circumstance(self, position: Position) -> None:
         self.cpu = position.cpu
         self._freed_at = _NOT_FREED
-        self._refused_since = 0
+        self._refused_since = self._repeats = 0
+        self._wanted = None
         self.answer = None
         self.ended = False
         if self.source is not None:

@@ -9,7 +9,7 @@ import re
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -23,10 +23,10 @@ from heaplaw.impls.registry import TargetError, factory, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.trace import Trace, render
 
-from . import workhorse
+from .engines import ENGINES, why_not
 from .floors import Floors
 from .replay import confirm, recurs
-from .shards import ENGINES, cut
+from .shards import cut
 from .strip import strips
 from .verdict import Finding, Status, Tally
 
@@ -134,14 +134,9 @@ def _run(name: str, spoken: str, budget: Budget) -> Outcome:
     return Outcome(tally, budget, spoken, why_not(budget.engine) or "")
 
 
-def engines() -> dict[str, Callable[..., Tally]]:
+def engines() -> Mapping[str, Callable[..., Tally]]:
     """The engines by name; the workhorse among them."""
     return ENGINES
-
-
-def why_not(engine: str) -> str | None:
-    """Why an engine cannot run here."""
-    return workhorse.unavailable() if engine == workhorse.NAME else None
 
 
 def _set_flaky_aside(tally: Tally, spoken: str) -> None:

@@ -140,6 +140,7 @@ class Surroundings:
         self._whatever = contract.mergeable is always  # need not be asked
         self._granule = contract.granule
         self._header, self._prologue, self._epilogue = contract.header, contract.prologue, contract.epilogue
+        self._hollow = contract.header > 0 == contract.min_size  # objects of no bytes stand where nothing is seen
         self._pages = source if contract.spaces == "pages" else None
         self._bounds_of = contract.bounds_of
         self._spaces: dict[int, tuple[int, int]] = {}
@@ -169,6 +170,8 @@ class Surroundings:
         right = high - self._epilogue if after < 0 or after > high else after - self._header
         if left >= start and right <= start + length:
             return 0
+        if self._hollow and self._header in (start - left, right - start - length):
+            return None  # a free block of no bytes, or an object of none
         if self._whatever:
             return (left < start) | (right > start + length) << 1
         try:

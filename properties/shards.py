@@ -12,14 +12,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from typing import Any, NamedTuple
 
-from . import plain, searching, workhorse
+from .engines import ENGINES
 from .replay import confirm
 from .verdict import Finding, Tally
 
-ENGINES: dict[str, Callable[..., Tally]] = {
-    plain.NAME: plain.check, workhorse.NAME: workhorse.check, searching.NAME: searching.check,
-}  # fmt: skip
-"""Each takes (target, operations, seed) and more by keyword; one that is entered here is everybody's."""
 _SHARD = 50_000  # operations
 
 
@@ -86,7 +82,7 @@ def run_shards(
         else:
             merged[shard.target] = tally
     for tally in merged.values():
-        _confirm(tally)
+        confirm_all(tally)
     return list(merged.values())
 
 
@@ -110,7 +106,7 @@ def _in_processes(shards: Sequence[Shard], jobs: int, deadline: float, progress:
     return [future.result() for future in futures]
 
 
-def _confirm(tally: Tally) -> None:
+def confirm_all(tally: Tally) -> None:
     """Move findings that a fresh process does not see to ``flaky``."""
     confirmed: list[Finding] = []
     for finding in tally.findings:

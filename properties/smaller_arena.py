@@ -33,16 +33,21 @@ _MOST = 9_000  # transitions in the tiny configuration, where they are cheap
 def reduced(name: str, found: Violation, mute: Sequence[str] = (), **how: Any) -> tuple[str, Violation]:
     """A violation minimised, in the smallest arena that will do: the target's name there, and the violation.
 
-    Cut first, since cutting is cheap; what costs more is done in the smaller arena.  At last a shorter one is
-    looked for in the configuration that certificates are about.  ``mute`` and ``how`` are for ``smallest``.
+    Cut first, since cutting is cheap; what costs more is done in the smaller arena.  Before that a shorter one
+    is looked for in the configuration that certificates are about: there the whole space of short traces costs
+    less than to lower a single long one.  ``mute`` and ``how`` are for ``smallest``.
     """
     work = Reduction(factory(name), found, mute, **how)
     work.cut()
+    work.leap()
     while work.recurs and (better := _moved(name, work, how)) is not None:
         name, work = better
-    best = work.finish()
-    shorter = None if how.get("same_operation") or work.budget.late else _in_tiny(name, best)
-    return (name, best) if shorter is None else shorter
+    if work.recurs and not how.get("same_operation") and not work.budget.late:
+        shorter = _in_tiny(name, work.operations, work.law)
+        if shorter is not None:
+            name, seen = shorter
+            work = Reduction(factory(name), seen, work.mute, **how)
+    return name, work.finish()
 
 
 def in_smaller_arena(name: str, found: Violation, mute: Sequence[str] = (), **how: Any) -> tuple[str, Violation]:
@@ -51,10 +56,10 @@ def in_smaller_arena(name: str, found: Violation, mute: Sequence[str] = (), **ho
     return (name, found) if smaller == name else (smaller, best)
 
 
-def _in_tiny(name: str, found: Violation) -> tuple[str, Violation] | None:
+def _in_tiny(name: str, operations: Sequence[Operation], law: str) -> tuple[str, Violation] | None:
     """A shorter trace that breaks the law in the tiny configuration of a built-in target, or None."""
     search = tiny(str(parse(name)._replace(parameters={})))
-    length = len(found.trace.operations)
+    length = len(operations)
     if parse(name).base not in BUILT_IN or length <= _SHORT:
         return None
     try:
@@ -64,11 +69,11 @@ def _in_tiny(name: str, found: Violation) -> tuple[str, Violation] | None:
         letters = alphabet(checker.contract, kinds, search.sizes)
     except ValueError:  # a bug that cannot be made that small
         return None
-    operations = nearest(build, letters, found.law, below=length, most=_MOST)
-    if operations is None:
+    shorter = nearest(build, letters, law, below=length, most=_MOST)
+    if shorter is None:
         return None
-    again = first_break(build, operations, [law for law in LAWS if law != found.law])
-    return (search.name, again) if again is not None and again.law == found.law else None
+    again = first_break(build, shorter, [other for other in LAWS if other != law])
+    return (search.name, again) if again is not None and again.law == law else None
 
 
 def _moved(name: str, work: Reduction, how: dict[str, Any]) -> tuple[str, Reduction] | None:

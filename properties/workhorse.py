@@ -79,8 +79,11 @@ class Fed(Run):
                 step(op)
                 if not len(operations) % _SAMPLE_STATES:
                     self.states.append(abstract(checker))
+        self._measure()
+
+    def _measure(self) -> None:
         with suppress(Exception):  # a heap too broken to be walked: the audit at the end will say so
-            self.figures = figures(checker)
+            self.figures = figures(self.checker)
 
     def _first_size(self) -> int | None:
         """What the fresh heap is asked for: the limits, a size of the palette, or nothing."""

@@ -6,7 +6,7 @@
 """
 
 from .checker import Checker
-from .contract import Contract, Request
+from .contract import Contract, Maintenance, Request
 from .lawbook import LAWS
 from .operations import Kind, Operation
 from .pages import PageError, PageSource
@@ -44,6 +44,7 @@ __all__ = [
     "ListBit",
     "Listed",
     "Maintained",
+    "Maintenance",
     "Operation",
     "PageError",
     "PageSource",

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 from . import laws as _laws
-from .contract import Contract, Request
+from .contract import Contract, Maintenance, Request
 from .groups import Groups
 from .lawbook import LAWS, Broken, Law
 from .operations import ATOMIC, Kind, Operation, birth_name
@@ -139,6 +139,9 @@ class Checker:
         self.births = 0  # requests made so far; the next one's birth number
         self.moment = self.problem = ""
         self.places = "extents" in self.shows or self.by_handle is None  # is it known where objects are?
+        self.maintenance: Maintenance | None = None  # the last one, where something is promised of it
+        self._repeats = 0
+        self._wanted: bool | None = False  # None: nobody knows
         self.starved_before = self._starved_now = False  # the last maintenance but one, and the last: refused pages?
         self.thorough = self.ended = False
         self.last_audit: tuple[int, int] | None = None  # free bytes and pages held, as the last audit saw them
@@ -158,6 +161,7 @@ class Checker:
         self._on_place, self._on_alloc, self._on_touch = at["place"], at["alloc"], at["touch"]
         self._on_adopt = at["adopt"] if self.by_handle is not None else []
         self._on_starved = at["starved"]
+        self._on_maintained = at["maintained"] if contract.maintained is not None else []
         self._fills = "write" in self.shows and "read" in self.shows
         self._extents = target.extents if "extents" in self.shows else None
         if contract.max_align <= 1 and not contract.contextual:
@@ -234,6 +238,17 @@ class Checker:
 
     last_audit_index = -1
 
+    def _note_refused(self) -> None:
+        """A call was refused.  Right behind an audit the next one comes at once: nothing else was done in between.
+
+        Asking for the same again and again is looked at twice, then on schedule.
+        """
+        self._refused_since += 1
+        if self._every or self.last_audit is None or self.last_audit_index != self.index - 1:
+            return
+        if not self.only_refused or self.op[2] != self.previous[2]:
+            self._audit_at = self.index
+
     # ---- the operations ----------------------------------------------------------------
 
     def _nop(self, op: Operation) -> None:
@@ -305,7 +320,9 @@ class Checker:
     def _refused(self, answer: Any) -> None:
         self.answer = answer
         self.refusals += 1
-        self._refused_since += 1
+        self._note_refused()
+        if answer is None and self.request.atomic:
+            self._wanted = True
         if self._on_starved:
             self._ask_starved()
         if self.source is not None and self.source.injected != self._injected:
@@ -366,7 +383,7 @@ class Checker:
         if answer is None or answer.__class__ is Refusal:
             self.answer = answer
             self.refusals += 1
-            self._refused_since += 1
+            self._note_refused()
             self._ask("unresized")
             return
         self.answer = answer
@@ -461,15 +478,34 @@ class Checker:
             return
         self.held_before = self.source.held if self.source is not None else 0
         refused = self.source.refused if self.source is not None else 0
-        done = self.target.maintain(kind)
+        done = self._maintain_watched(op) if self._on_maintained else self.target.maintain(kind)
         starved = self.source is not None and self.source.refused != refused
         self.starved_before, self._starved_now = self._starved_now, starved
         if done.evicted and kind in self.contract.evicting:
             self._evict(set(done.evicted))
         if kind in self.contract.moving:
             self._follow()
-            if kind == "compact":  # other kinds may move for other ends
-                self._ask("compacted")
+        if kind in self.contract.moving and kind == "compact":  # other kinds may move for other ends
+            self._ask("compacted")
+        elif self._on_maintained:
+            self._ask("maintained")
+
+    def _maintain_watched(self, op: Operation) -> Any:
+        """Maintain, where something is promised of it, and see what that does to pages and counters.  O(counters)."""
+        source, kind = self.source, str(op[4])
+        given, refused, before = source.given, source.refused, self._counters()
+        done = self.target.maintain(kind)
+        given = source.given - given
+        taken, starved = source.held - self.held_before + given, source.refused != refused
+        self._repeats = self._repeats + 1 if self.previous == op and not self._starved_now else 0
+        self.maintenance = Maintenance(
+            kind, done, taken, given, starved, self._repeats, self._wanted, before, self._counters()
+        )
+        self._wanted = False
+        return done
+
+    def _counters(self) -> dict[str, int]:
+        return dict(self.target.counters()) if "counters" in self.shows else {}
 
     def _evict(self, handles: Set[Any]) -> None:
         """Objects ended without a free; neighbours are looked at when all of them are forgotten."""
@@ -550,7 +586,7 @@ class Checker:
             self.skipped += 1
             return
         self.answer = answer = self._alloc_target(op[2], op[3]) if op[4] == "align" else self.call_alloc(op[2])
-        self._refused_since += 1
+        self._note_refused()
         self._ask("bad-alloc")
         if not (answer is None or isinstance(answer, Refusal)):  # known already: leave no trace of it
             self.call_free(answer, op[2])
@@ -569,6 +605,7 @@ class Checker:
             self.source.fail_next(0, 0)
         if self.contract.drained_after is not None:
             self.target.maintain(self.contract.drained_after)
+            self._wanted = False
         self._ask("drained")
 
     def _destroy(self, op: Operation) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from .pages import PageSource
-    from .protocol import FreeRegion
+    from .protocol import FreeRegion, Maintained
     from .shadow import Block, Shadow
 
 Misuse = Literal["double", "foreign", "interior", "size"]
@@ -30,6 +30,20 @@ class Request(NamedTuple):
     atomic: bool = False
     group: int = 0
     cpu: int = 0
+
+
+class Maintenance(NamedTuple):
+    """One run of maintenance, as its answer, the page source and the target's counters tell of it."""
+
+    kind: str
+    done: "Maintained"
+    taken: int  # pages that the source lent meanwhile
+    given: int  # pages that it got back
+    starved: bool  # it refused some
+    repeats: int  # how often the same was done just before, with nothing between and never starved
+    wanted: bool | None  # was an atomic request refused for want of memory since the last one?  None: not known
+    before: Mapping[str, int]  # counters; empty where none are shown
+    after: Mapping[str, int]
 
 
 ServeRule = Callable[["Request", "Shadow", "PageSource | None"], bool]
@@ -97,6 +111,7 @@ class Contract:
     hint_relations: "Callable[[Mapping[str, int]], str | None] | None" = None
     # -- compaction, groups, guarantees
     compacted_pages: "Callable[[Shadow], int | None] | None" = None  # exact pages after "compact", where known
+    maintained: "Callable[[Maintenance, Shadow], str | None] | None" = None  # what is wrong after any other kind
     isolated_groups: bool = False  # an object that names no group is a group of its own
     space_deterministic: bool = False
     placement: "Callable[[Request, Block], str | None] | None" = None

@@ -118,8 +118,7 @@ def conservation(c: "Checker") -> None:
 @law("counters", "audit", "counters", "Reported statistics equal a recount.")
 def counters(c: "Checker") -> None:
     for name, value in c.target.counters().items():
-        truth = c.view.recount(name)
-        if truth is not None and value != truth:
+        if (truth := c.view.recount(name)) is not None and value != truth:
             raise Broken("counters", f"{name} = {truth}", f"{value}")
 
 @law("metadata-bound", "audit", "metadata contract.metadata_bound", "Metadata stays within its promised size.")
@@ -177,8 +176,7 @@ def free_list(c: "Checker") -> None:
 @law("bitmap", "audit", "bitmap|list_bits bitmap|lists", "A bitmap says of every unit and list what is true.")
 def bitmap(c: "Checker") -> None:
     for space, start, unit, units, bits in c.target.bitmap() if "bitmap" in c.shows and c.places else ():
-        truth = c.view.live_bits(space, start, unit, units)
-        if bits != truth:
+        if bits != (truth := c.view.live_bits(space, start, unit, units)):
             bit = ((bits ^ truth) & -(bits ^ truth)).bit_length() - 1
             wanted = f"bit {bit} ({space}:{start + bit * unit}) {'set' if truth >> bit & 1 else 'clear'}"
             raise Broken("bitmap", wanted, "the opposite")
@@ -209,8 +207,7 @@ def geometry(c: "Checker") -> None:
 @law("hint-sound", "audit", "places hints", "A hint of free space never overestimates it.", PERCPU)
 def hint_sound(c: "Checker") -> None:
     for hint, truth in c.view.judged(Direction.LOWER, Direction.UPPER):
-        wrong = hint.value > truth if hint.direction is Direction.LOWER else hint.value < truth
-        if wrong:
+        if hint.value > truth if hint.direction is Direction.LOWER else hint.value < truth:
             side = "at most" if hint.direction is Direction.LOWER else "at least"
             raise Broken("hint-sound", f"{hint.name} {side} {truth}", f"{hint.value} in {tuple(hint.region)}")
 
@@ -298,8 +295,13 @@ def handle_stable(c: "Checker") -> None:
     if c.moment != "adopt":
         c.unmoved("handle-stable", c.block)
 
-@law("compaction-progress", "compacted", "source contract.moving", "Compaction reaches its promise in pages.", ZSMALLOC)
+_MAINTAINS = "source contract.moving|contract.maintained"
+@law("compaction-progress", "compacted maintained", _MAINTAINS, "Maintenance reaches its promise in pages.", ZSMALLOC)
 def compaction_progress(c: "Checker") -> None:
+    if c.contract.maintained and (problem := c.contract.maintained(c.maintenance, c.shadow)):
+        raise Broken("compaction-progress", f"what {c.op[4]} promises", problem)
+    if c.op[4] != "compact":
+        return
     promised = c.contract.compacted_pages(c.shadow) if c.contract.compacted_pages else None
     goal = min(c.source.held, c.held_before) if promised is None else promised
     if c.source.held > c.held_before or c.source.held != goal:

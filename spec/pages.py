@@ -1,18 +1,25 @@
 """The simulated page source that every page-taking allocator draws from.
 
 It plays the kernel's page allocator: runs of ``2**order`` pages, aligned to their
-size, lowest free address first, from zones of nodes, with order-aware fault
-injection.  Its ledger is the truth about pages; a page given back twice or never
-taken is an error here, and so becomes a violation of ``conservation``.
+size, from zones of nodes, with order-aware fault injection.  Lowest free address
+first; or *scattered*, as a machine that has run for a while gives them, so that
+pages taken one after the other are no neighbours.  Its ledger is the truth about
+pages; a page given back twice or never taken is an error here, and so becomes a
+violation of ``conservation``.
 
 >>> source = PageSource(pages=8)
 >>> source.take(1), source.take(0), source.held
 (0, 2, 3)
 >>> source.give(0, 1); source.held
 1
+>>> scattered = PageSource(pages=8, scatter=True)
+>>> [scattered.take() for _ in range(8)]
+[0, 4, 1, 6, 3, 2, 5, 7]
 """
 
 from collections.abc import Sequence
+
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: its multiples spread evenly, neighbours far apart
 
 
 class PageError(Exception):
@@ -22,18 +29,31 @@ class PageError(Exception):
 class Zone:
     """Pages ``[first, first + count)`` of one node."""
 
-    __slots__ = ("count", "first", "free", "name", "node")
+    __slots__ = ("count", "first", "free", "name", "node", "scatter")
 
-    def __init__(self, first: int, count: int, node: int, name: str) -> None:
-        self.first, self.count, self.node, self.name = first, count, node, name
+    def __init__(self, first: int, count: int, node: int, name: str, scatter: bool = False) -> None:
+        self.first, self.count, self.node, self.name, self.scatter = first, count, node, name, scatter
         self.free = (1 << count) - 1  # bit i: page first+i is free
 
     def find(self, order: int) -> int | None:
-        """Index of the lowest free aligned run in the zone, or None.  O(order * count/64)."""
+        """Index of the next free aligned run in the zone, or None.  O(order * count/64).
+
+        The lowest one; of a scattered zone the lowest from a place on that the number of free pages
+        decides, so that the same pages free give the same answer, whatever happened before.
+        """
         runs = self.free
         for step in range(order):  # keep the starts of ever longer free runs
             runs &= runs >> (1 << step)
-        size = 1 << order
+        if self.scatter:
+            lent = self.count - self.free.bit_count()
+            place = (lent * _GOLDEN & (1 << 64) - 1) * self.count >> 64
+            found = self._lowest(runs >> place << place, 1 << order)
+            if found is not None:
+                return found
+        return self._lowest(runs, 1 << order)
+
+    def _lowest(self, runs: int, size: int) -> int | None:
+        """The lowest of these starts that is aligned."""
         while runs:
             start = (runs & -runs).bit_length() - 1
             aligned = start + (-(self.first + start) % size)
@@ -47,6 +67,7 @@ class PageSource:
     """Hands out page runs and remembers every one of them.
 
     ``pages``: pages of the only zone; or ``zones``: (node, name, pages) triples.
+    ``scatter``: pages far apart first, instead of the lowest.
     ``memory`` holds the contents of all pages, ``page_size`` bytes each.
     """
 
@@ -56,6 +77,7 @@ class PageSource:
         *,
         page_size: int = 4096,
         zones: Sequence[tuple[int, str, int]] = (),
+        scatter: bool = False,
     ) -> None:
         if page_size < 1 or page_size & (page_size - 1):
             raise ValueError(f"page size {page_size} is not a power of two")
@@ -65,13 +87,14 @@ class PageSource:
         for node, name, count in zones or [(0, "normal", pages)]:
             if count < 1:
                 raise ValueError(f"zone {name} needs at least one page, not {count}")
-            self.zones.append(Zone(first, count, node, name))
+            self.zones.append(Zone(first, count, node, name, scatter))
             first += count
         self.total = first
         self.memory = bytearray(first * page_size)
         self.runs: dict[int, int] = {}  # first page -> order, of every run held
         self.owned: dict[int, int] = {}  # page -> first page of the run that holds it
         self.held = 0  # pages
+        self.given = 0  # pages taken back since the start
         self.taken = 0  # runs handed out since the start
         self.refused = 0  # requests, injected failures among them
         self.injected = 0
@@ -141,6 +164,7 @@ class PageSource:
         place = self.zone_of(page)
         place.free |= ((1 << (1 << order)) - 1) << (page - place.first)
         self.held -= 1 << order
+        self.given += 1 << order
 
     def zone_of(self, page: int) -> Zone:
         """The zone that a page number lies in."""

@@ -174,6 +174,8 @@ class View:
         c = self._c
         if name == "live_objects":
             return len(c.shadow)
+        if name == "mapped_objects":
+            return sum(block.mapped > 0 for block in c.shadow.live.values())
         if name == "used_bytes":
             return c.shadow.bytes if c.places else None
         if name == "requested_bytes":

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from heaplaw.impls.bugs import gallery
-from heaplaw.impls.registry import BUILT_IN
+from heaplaw.impls.registry import BUILT_IN, parse
 from heaplaw.lawbook import LAWS
 
 README = Path(__file__).parent.parent / "README.md"
@@ -39,12 +39,16 @@ def target_table() -> str:
 
 
 def certificate_table() -> str:
-    """What exhaustive search has proved of each tiny configuration."""
-    rows = ["| target | covered | letters | states | transitions | laws asked |", "|---|---|---|---|---|---|"]
+    """What exhaustive search has proved of each tiny configuration, and how many of its bugs it shows."""
+    titles = ("target", "covered", "letters", "states", "transitions", "laws asked", "bugs in reach")
+    rows = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    hunts = [hunt for hunt in json.loads(MATRIX.read_text())["hunts"] if hunt["engine"] == "exhaustive"]
     for proof in json.loads(CERTIFICATES.read_text())["targets"]:
         covered = "every trace" if proof["closed"] else f"at most {proof['depth']} operations"
         counts = f"{len(proof['alphabet'])} | {proof['states']:,} | {proof['transitions']:,}"
-        rows.append(f"| `{proof['target']}` | {covered} | {counts} | {len(proof['laws_asked'])} |")
+        mine = [hunt for hunt in hunts if parse(hunt["target"]).base == parse(proof["target"]).base]
+        shown = f"{sum(hunt['verdict'] == 'found' for hunt in mine)} of {len(mine)}" if mine else "-"
+        rows.append(f"| `{proof['target']}` | {covered} | {counts} | {len(proof['laws_asked'])} | {shown} |")
     return "\n".join(rows)
 
 

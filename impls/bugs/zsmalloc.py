@@ -24,7 +24,7 @@ from heaplaw.impls.zsmalloc_zspages import PoolClass, Zspage
 
 from . import bug
 
-_INDIRECT = ("pages=64,chain=4", "pages=64,chain=8", "pages=16,cpus=2")
+_INDIRECT = ("pages=64,chain=4", "pages=64,chain=8", "pages=16,cpus=2,scatter=1")
 _PLAIN = ("pages=64,chain=4", "pages=64,chain=8")
 _DIRECT = ("pages=32,handles=direct,merge=0,cpus=2", "pages=8,handles=direct")
 

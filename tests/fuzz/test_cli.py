@@ -281,3 +281,32 @@ def test_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "heaplaw", "--version"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "version" in done.stdout
+
+
+class TestGuard:
+    SCRIBBLER = (
+        "from heaplaw.impls.tlsf import Tlsf\n"
+        "class Scribbler(Tlsf):\n"
+        "    def extents(self, handle):  # no call of the allocator's: a client, one word past the object's end\n"
+        "        self._bytes[handle + 24 : handle + 32] = bytes(8)\n"
+        "        return super().extents(handle)\n"
+        "def build():\n"
+        "    return Scribbler(arena=1024)\n"
+    )
+    TRACE = "heaplaw trace 1\ntarget {}\nlaw returns\n1  a = alloc 24\n2  b = alloc 24\n3  free b\n"
+
+    def test_a_client_that_scribbles_gives_no_verdict(self, heaplaw, tmp_path):
+        """Under guard the allocator is not blamed for what changed between its calls; without it, it is."""
+        (tmp_path / "scribbler.py").write_text(self.SCRIBBLER)
+        trace = tmp_path / "a.trace"
+        trace.write_text(self.TRACE.format(f"{tmp_path / 'scribbler.py'}:build"))
+        assert heaplaw("replay", trace)[0] == 1
+        code, out, _ = heaplaw("replay", trace, "--guard")
+        assert code == 3
+        assert "not the allocator's doing" in out
+
+    def test_a_guilty_allocator_stays_guilty(self, heaplaw):
+        """A bug of the gallery is still a counterexample under guard."""
+        code, out, _ = heaplaw("replay", DATA / "gallery" / "T29.trace", "--guard")
+        assert code == 1
+        assert "breaks" in out

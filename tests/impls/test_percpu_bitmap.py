@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from heaplaw import Block, Context, InvalidFree, Refusal, Request, Shadow
+from heaplaw import Block, Checker, Context, InvalidFree, Maintained, Maintenance, Refusal, Request, Shadow
 from heaplaw.impls.percpu_bitmap import (
     EMPTY_POP_PAGES_HIGH,
     EMPTY_POP_PAGES_LOW,
@@ -430,10 +430,13 @@ class TestContract:
         shadow.add(Block(0, 0, 100, 1, ((0, 4096, 100),)))
         assert promised(Request(4096, 4), shadow, heap.source)
         assert promised(Request(4096), shadow, None)
+        assert promised(Request(4092, 8), shadow, heap.source)  # four bytes more hold it, wherever they begin
         assert not promised(Request(4096, 8), shadow, heap.source)
         assert not promised(Request(4100), shadow, heap.source)  # 12,188 bytes, but across blocks
         assert promised(Request(12188 - 8184), shadow, heap.source)
-        assert not promised(Request(100, atomic=True), shadow, heap.source)
+        assert promised(Request(3996, atomic=True), shadow, heap.source)  # on the page of what lives there
+        assert not promised(Request(4000, atomic=True), shadow, heap.source)
+        assert not promised(Request(100, 8, atomic=True), shadow, heap.source)
         heap.source.fail_next(0, 1)
         assert not promised(Request(100), shadow, heap.source)
         assert not promised(Request(0), shadow, None)
@@ -566,3 +569,110 @@ def test_a_depopulated_chunk_serves_a_whole_unit():
     heap.maintain("balance")
     heap.free(places["d"])
     assert isinstance(heap.alloc(32765), int)
+
+
+class TestBackgroundPromises:
+    """What ``balance`` promises, by runs that keep it and by counters that were tampered with."""
+
+    UNIT, PAGE = 256, 32
+
+    def told(self, before, after, shadow=None, **changes):
+        """What the contract finds wrong with a run of the background work between two sets of counters."""
+        contract = PercpuBitmap(unit=self.UNIT, block=self.PAGE, chunks=3).contract
+        told = {"kind": "balance", "done": Maintained(), "taken": 0, "given": 0, "starved": False, "repeats": 0,
+                "wanted": False, "before": before, "after": after}  # fmt: skip
+        return contract.maintained(Maintenance(**{**told, **changes}), shadow or Shadow())
+
+    @staticmethod
+    def chunks(*rows):
+        """Counters of chunks 0, 1, ... from (pages, empty pages, put aside) of each."""
+        counts = {"empty_pages": sum(empty for _, empty, aside in rows if not aside)}
+        for number, (pages, empty, aside) in enumerate(rows):
+            counts |= {f"chunk{number}.pages": pages, f"chunk{number}.empty_pages": empty}
+            counts |= {f"chunk{number}.sidelined": aside, f"chunk{number}.isolated": aside}
+        return counts
+
+    @staticmethod
+    def living(*chunks):
+        """A shadow heap with four bytes at the start of each of these chunks."""
+        shadow = Shadow()
+        for number in chunks:
+            shadow.add(Block(number, number * 256, 4, 1, ((number, 0, 4),)))
+        return shadow
+
+    def test_pages_given_back_are_told(self):
+        """An answer that differs from the page source's ledger is wrong, unless pages were refused meanwhile."""
+        same = self.chunks((4, 4, 0))
+        assert self.told(same, same) is None
+        assert "2 were" in self.told(same, same, given=2)
+        assert self.told(same, same, given=2, starved=True) is None
+
+    def test_a_third_run_finds_nothing_to_do(self):
+        """Pages may move in the second run in a row, and in no later one."""
+        same, done = self.chunks((4, 4, 0)), Maintained(pages_freed=1)
+        assert self.told(same, same, given=1, taken=1, done=done, repeats=1) is None
+        assert "after 2 runs" in self.told(same, same, given=1, taken=1, done=done, repeats=2)
+
+    def test_a_chunk_is_put_aside_for_a_reason_only(self):
+        """A quarter of its pages is empty, while the others have more than four."""
+        shadow = self.living(0, 1)
+        after = self.chunks((1, 0, 1), (8, 7, 0))
+        freed = {"done": Maintained(pages_freed=2), "given": 2}
+        assert self.told(self.chunks((3, 2, 0), (8, 7, 0)), after, shadow, **freed) is None
+        few = self.chunks((1, 0, 1), (5, 4, 0))
+        assert "put aside with 2" in self.told(self.chunks((3, 2, 0), (5, 4, 0)), few, shadow, **freed)
+        assert "put aside with 1" in self.told(self.chunks((2, 1, 0), (8, 7, 0)), after, shadow, given=1)
+
+    def test_what_is_left_to_do_at_rest(self):
+        """Four pages are kept ready, one free chunk at most, and no sparse chunk while others have enough."""
+        def rest(rows, *live):
+            return self.told(self.chunks(*rows), self.chunks(*rows), self.living(*live), repeats=2)
+
+        assert rest([(5, 4, 0)], 0) is None
+        assert "only 3" in rest([(4, 3, 0)], 0)
+        assert "no page taken for chunk 0" in rest([(1, 0, 0), (1, 0, 0), (3, 2, 0)], 0, 1, 2)
+        assert "more than one free chunk" in rest([(4, 4, 0), (2, 2, 0)])
+        assert "2 empty pages left in chunk 0" in rest([(3, 2, 0), (6, 5, 0)], 0, 1)
+
+    def test_counts_that_contradict_the_heap(self):
+        """Empty pages are those without a live byte; a chunk that was put aside knows it."""
+        wrong = self.chunks((5, 5, 0))
+        assert "but it has 4" in self.told(wrong, wrong, self.living(0))
+        split = {**self.chunks((5, 4, 0)), "chunk0.isolated": 1}
+        assert "does not know" in self.told(split, split, self.living(0))
+
+    def test_it_holds_on_long_runs(self):
+        """Random work with atomic requests, frees in bulk and balance up to four times in a row breaks nothing."""
+        rng = random.Random(5)
+        for pages in (0, 13):
+            checker = Checker(PercpuBitmap(unit=self.UNIT, block=self.PAGE, chunks=3, pages=pages))
+            for _ in range(1500):
+                roll, live = rng.random(), checker.shadow.names
+                if roll < 0.5:
+                    size, mode = rng.choice((4, 20, 60, 200)), int(rng.random() < 0.3)
+                    checker.step(Operation(Kind.ALLOC, checker.births, size, 1, mode))
+                elif roll < 0.7:
+                    for name in rng.sample(live, min(len(live), rng.choice((1, 1, 9)))):
+                        checker.step(Operation(Kind.FREE, name))
+                else:
+                    for _ in range(rng.choice((1, 4))):
+                        checker.step(Operation(Kind.MAINTAIN, 0, 0, 0, "balance"))
+            assert checker.moments["maintained"] > 300
+
+    def test_unpopulated_bytes_cannot_be_touched(self):
+        """Reading and writing where no page is behind an area is refused, as a kernel would fault."""
+        heap = PercpuBitmap(unit=self.UNIT, block=self.PAGE, chunks=1)
+        area = heap.alloc(40)
+        heap.write(area, 0, bytes(64))
+        for touch in (lambda: heap.read(area, 0, 65), lambda: heap.write(area, 64, b"x")):
+            with pytest.raises(ValueError, match="pages"):
+                touch()
+
+    def test_an_atomic_request_takes_no_page(self):
+        """Pages taken for a request are told: as many as it touches, none for one that may not sleep."""
+        heap = PercpuBitmap(unit=self.UNIT, block=self.PAGE, chunks=1)
+        heap.alloc(40)
+        assert heap.cost()["pages_taken"] == 2
+        assert heap.alloc(8, ctx=ATOMIC) is not None
+        assert heap.cost()["pages_taken"] == 0
+        assert heap.contract.cost_bounds["pages_taken"](Request(8, atomic=True), Shadow()) == 0

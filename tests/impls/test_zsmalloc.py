@@ -140,6 +140,8 @@ class TestRequests:
             {"merge": 2},
             {"cpus": -1},
             {"cpus": "all"},
+            {"scatter": 2},
+            {"scatter": "yes"},
         ],
     )
     def test_bad_parameters(self, parameters):
@@ -449,12 +451,39 @@ class TestMapping:
         assert pool.extents(handles[7]) == before
         pool.unmap(handles[7])
 
+    def test_mapped_objects_are_counted(self, pool):
+        """How many objects are mapped is told by the zspages; a pool without mappings does not tell."""
+        one, two = self.straddling(pool), pool.alloc(100)
+        pool.map(one, ctx=Context(cpu=0))
+        pool.map(two, ctx=Context(cpu=1))
+        assert pool.counters()["mapped_objects"] == 2
+        pool.unmap(one, ctx=Context(cpu=0))
+        assert pool.counters()["mapped_objects"] == 1
+        assert "mapped_objects" not in Zsmalloc(pages=4).counters()
+
     def test_no_mapping_without_cpus(self):
         """With ``cpus=0`` there is nothing to map with; with CPUs an object that is mapped stays in place."""
         assert Zsmalloc(pages=4).map is None
         assert not Zsmalloc(pages=4).contract.pinned
         contract = Zsmalloc(pages=4, cpus=2).contract
         assert (contract.pinned, contract.cpus, contract.mappings) == (True, 2, 1)
+
+    def test_a_whole_straddling_object_moves_though_its_pages_are_apart(self):
+        """On scattered pages a slot's two pieces are no neighbours, and compaction moves both."""
+        pool = Zsmalloc(pages=16, scatter=1)
+        handles = filled(pool, 2056, 14)
+        for handle in handles:
+            pool.write(handle, 0, handle.to_bytes(2, "little") * 1028)
+        apart = [pieces for pieces in map(pool.extents, handles) if len(pieces) == 2]
+        assert all(abs(one[1] // 4096 - two[1] // 4096) > 1 for one, two in apart)
+        assert len(apart) == 6
+        for handle in handles[1::2]:
+            pool.free(handle)
+        kept = handles[::2]
+        before = [pool.extents(handle) for handle in kept]
+        assert pool.maintain("compact") == Maintained(pages_freed=4, moved=3)
+        assert sum(pool.extents(handle) != place for handle, place in zip(kept, before, strict=True)) == 3
+        assert all(pool.read(handle, 0, 2056) == handle.to_bytes(2, "little") * 1028 for handle in kept)
 
     def test_pages_after_compaction_are_promised_unless_an_object_is_mapped(self):
         """How many pages compaction leaves follows from the live objects, but where a mapping holds a zspage."""
@@ -465,6 +494,15 @@ class TestMapping:
         assert promise(shadow) == 2  # three slots of 2048 bytes, on pages of their own: two of them on each
         shadow.live[1].mapped = 1
         assert promise(shadow) is None
+
+    def test_pages_in_a_recorded_state(self, pool):
+        """A restored pool holds the pages that the source had lent, those too that no zspage has."""
+        pool.alloc(100)
+        lost = pool.source.take()
+        other = Zsmalloc(pages=8, cpus=2)
+        other.restore(pool.snapshot())
+        assert other.source.runs == pool.source.runs
+        assert lost in other.source.owned
 
     def test_mapping_in_a_recorded_state(self, pool):
         """A restored pool has the same objects mapped, with the same buffers."""

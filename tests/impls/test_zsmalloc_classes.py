@@ -128,6 +128,15 @@ class TestPublishedFigures:
             ]
 
 
+    @pytest.mark.parametrize("rule", ["percent", "exact"])
+    @pytest.mark.parametrize(("page_size", "word"), [(64, 8), (256, 4), (4096, 8), (16384, 8)])
+    def test_something_begins_on_every_page(self, rule, page_size, word):
+        """No chain has a page where no slot begins: without it the chain would be as good."""
+        for chain in range(1, 17):
+            for kind in class_table(page_size, chain, word, rule, 1, False).distinct:
+                assert all(len(kind.on_page(page)) > 0 for page in range(kind.pages))
+
+
 class TestChainRules:
     def test_percent_ties_hide_a_better_chain(self):
         """Class 208: whole percents tie at 99, so 2 pages waste 80 bytes where 3 would waste 16."""

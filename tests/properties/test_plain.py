@@ -1,13 +1,16 @@
 """The plain engine: it finds planted bugs, says what it did, and is a function of its seed."""
 
 import time
+from random import Random
 
 import pytest
 
+from heaplaw.checker import Checker
+from heaplaw.codec import Codec
 from heaplaw.impls import registry
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind
-from heaplaw.properties import shards
+from heaplaw.properties import events, shards
 from heaplaw.properties.plain import check
 from heaplaw.properties.verdict import Finding, Status, exit_code
 from heaplaw.trace import Trace
@@ -112,6 +115,36 @@ class TestShards:
         assert not shards.confirm(Finding("buddy", Violation("disjoint", 0, "", "", trace)))
 
 
+class TestMappingPhase:
+    """A phase that maps objects goes where mappings and the rest of an allocator meet."""
+
+    @staticmethod
+    def fed(name, seed):
+        checker = Checker(registry.factory(name)())
+        codec = Codec(checker.contract)
+        can = frozenset(kind for kind in Kind if checker.can(kind))
+        for code in events.mapped(events.Swarm(Random(seed), codec, can), checker):
+            op = codec.decode(code, checker.shadow.names, checker.births)
+            yield op, checker
+            checker.step(op)
+
+    def test_what_happens_meanwhile(self):
+        """While objects are mapped, some in pieces, they are written, others are freed, and the heap is compacted."""
+        during, in_pieces = set(), 0
+        for seed in range(20):
+            for op, checker in self.fed("zsmalloc,pages=16,cpus=2,scatter=1", seed):
+                mapped = [block for block in checker.shadow.live.values() if block.mapped]
+                in_pieces += any(len(block.extents) > 1 for block in mapped)
+                during |= {op.kind for _ in mapped}
+        assert {Kind.WRITE, Kind.READ, Kind.FREE, Kind.ALLOC, Kind.MAINTAIN, Kind.UNMAP, Kind.ON_CPU} <= during
+        assert in_pieces > 50
+
+    @pytest.mark.parametrize("name", ["tlsf", "buddy", "zsmalloc,pages=16"])
+    def test_nothing_to_map(self, name):
+        """Where nothing can be mapped, the phase does nothing."""
+        assert not list(self.fed(name, 1))
+
+
 def test_every_kind_is_reached():
     """Over some runs the engine feeds every kind of operation that a target can do."""
     seen = set()
@@ -123,8 +156,6 @@ def test_every_kind_is_reached():
 
 
 def _kinds(name, seed):
-    from random import Random
-
     from heaplaw.properties.plain import Run
 
     seen = set()

@@ -80,6 +80,15 @@ class TestSmallerArena:
             "xcfmalloc@2011-09-v1,pages=2,reserve=1", "no-spurious-refusal", 3,
         )  # fmt: skip
 
+    def test_few_large_objects_for_many_small_ones(self):
+        """What 74 objects fill three fill as well, each half a page: nothing has to be dropped one by one."""
+        name = "zsmalloc+ZS05,pages=64,chain=4"
+        compact = Operation(Kind.MAINTAIN, mode="compact")
+        found = run(factory(name), [*(alloc(birth, 215) for birth in range(74)), free(30), compact])
+        assert found.law == "compaction-progress"
+        _, best = in_smaller_arena(name, found)
+        assert [op.kind for op in best.trace.operations] == [Kind.ALLOC] * 3 + [Kind.FREE, Kind.MAINTAIN]
+
     def test_nothing_to_lower(self):
         """A target without a size of its own is left as it is."""
         name, trace = "tlsf@conte-3.1", [Operation(Kind.BAD_ALLOC, 0, (1 << 64) - 7, 1, "huge")]

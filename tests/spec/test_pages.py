@@ -1,6 +1,7 @@
 """The page source plays the kernel's: aligned runs, zones, refusals, and a ledger that is the truth."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -170,6 +171,53 @@ class TestLedger:
             assert set(source.owned) == set(range(19)) - free
             assert source.runs == {page: size.bit_length() - 1 for page, size in held.items()}
             assert [source.can_give(len(free)), source.can_give(len(free) + 1)] == [True, False]
+
+
+class TestScatter:
+    @pytest.mark.parametrize("count", [16, 60, 64, 255, 256])
+    def test_no_neighbours_in_a_row(self, count):
+        """While half of the pages are free, a page is never followed by a neighbour of its."""
+        source = PageSource(count, scatter=True)
+        pages = [source.take() for _ in range(count // 2)]
+        assert all(abs(one - two) > 1 for one, two in pairwise(pages))
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 8, 61])
+    def test_every_page_is_served(self, count):
+        """All pages are served, each once, before one is refused."""
+        source = PageSource(count, scatter=True)
+        assert sorted(source.take() for _ in range(count)) == list(range(count))
+        assert source.take() is None
+
+    @given(st.permutations(range(12)), st.integers(0, 12))
+    @settings(max_examples=50, deadline=None, database=None)
+    def test_history_does_not_matter(self, order, held):
+        """The same pages free give the same answer, in whatever order the others went."""
+        one, two = PageSource(12, scatter=True), PageSource(12, scatter=True)
+        for page in order[:held]:
+            one.retake(page)
+        for _ in range(12):
+            two.take()
+        for page in order[held:]:
+            two.give(page)
+        assert one.take() == two.take()
+
+    @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 30)), max_size=60))
+    @settings(max_examples=100, deadline=None, database=None)
+    def test_runs_are_aligned_and_free(self, steps):
+        """In each of several zones a run is aligned and was free, and is refused only if there is none."""
+        source = PageSource(zones=NUMA, scatter=True)
+        for giving, order, which in steps:
+            if giving and source.runs:
+                page = sorted(source.runs)[which % len(source.runs)]
+                source.give(page, source.runs[page])
+                continue
+            owned, fitting = set(source.owned), source.fits(order)
+            page = source.take(order)
+            assert (page is not None) == fitting
+            if page is not None:
+                assert page % (1 << order) == 0
+                assert owned.isdisjoint(range(page, page + (1 << order)))
+                assert source.zone_of(page) is source.zone_of(page + (1 << order) - 1)
 
 
 class TestFaults:

@@ -169,6 +169,14 @@ class TestRecount:
         names = ("live_objects", "used_bytes", "requested_bytes", "free_bytes", "largest_free")
         assert [view.recount(name) for name in names] == [2, 8, 5, 56, 56]
 
+    def test_mapped_objects(self):
+        """Mapped objects are counted, on whichever CPU."""
+        checker = Checker(Bare())
+        for name, mapped in enumerate((0, 1, 3)):
+            checker.shadow.add(Block(name, name, 1, 1, ((0, name, 1),)))
+            checker.shadow.live[name].mapped = mapped
+        assert View(checker).recount("mapped_objects") == 2
+
     def test_pages(self):
         """Pages are those that the page source has handed out; without one nothing is known."""
         source = PageSource(8)
