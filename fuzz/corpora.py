@@ -6,12 +6,13 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from heaplaw.impls.registry import factory
+from heaplaw.impls.registry import factory, variants
 from heaplaw.properties.recorded import read_recording
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 
 from . import report
 from .corpus import Corpus, Loaded, as_trace
+from .inputs import lift, unpack, variant_of
 from .options import Problem, bar, console, json_option, writable
 from .pruning import FLOOR, smallest
 from .store import StoreError
@@ -66,7 +67,10 @@ def list_command(place: str, targets: tuple[str, ...], json_path: Path | None) -
         keys = ("target", "inputs", "bytes", "damaged", "skipped")
         json_path.write_text(report.to_json([dict(zip(keys, row, strict=True)) for row in rows]))
     console().print(table)
-    return PASSED if any(one.inputs for one in loaded) else INCONCLUSIVE
+    if any(one.inputs for one in loaded):
+        return PASSED
+    click.echo(f"no input in {place}: is it the folder that holds one folder a target? (exit {INCONCLUSIVE})")
+    return INCONCLUSIVE
 
 
 @corpus.command("check")
@@ -94,10 +98,6 @@ def check_command(place: str, targets: tuple[str, ...]) -> int:
 
 def broken_by(target: str, data: bytes) -> str:
     """The law that an input breaks, or nothing."""
-    from heaplaw.impls.registry import variants
-
-    from .inputs import lift, unpack, variant_of
-
     body = unpack(data)
     found = lift(variant_of(data, variants(target)), body).found if body is not None else None
     return found.law if found is not None else ""

@@ -93,13 +93,15 @@ def check(
     most: int | None = None,
     deadline: float = float("inf"),
     progress: Callable[[int], None] = lambda done: None,
+    corpus: Path | None = None,
 ) -> Tally:
     """Fuzz a target for about ``operations`` checked operations; deterministic but for the deadline.
 
-    ``only`` limits the laws, ``most`` the findings.  ``deadline`` is a ``time.monotonic`` value.  Where atheris is
-    not installed nothing is run: the tally counts no operation, and one line on standard error says why.
+    ``only`` limits the laws, ``most`` the findings.  ``deadline`` is a ``time.monotonic`` value.  ``corpus`` is a
+    folder of inputs to start from, where those are left that are worth keeping.  Where atheris is not installed
+    nothing is run: the tally counts no operation, and one line on standard error says why.
     """
-    session = Session(name, operations, seed, only, most)
+    session = Session(name, operations, seed, only, most, Settings(corpus=corpus))
     if (why := unavailable()) is not None:
         print(f"heaplaw: {why}", file=sys.stderr)
         return session.work.tally

@@ -132,6 +132,7 @@ def as_data(score: Score) -> dict[str, Any]:
         "survived": score.count(SURVIVED),
         "inconclusive": score.count(HUNG),
         "score": round(score.share, 2),
+        "median_seconds": round(median(score.seconds), 3) if score.seconds else 0.0,
         "mutants": [
             {
                 **_named(one.mutant), "verdict": one.verdict, "law": one.law, "seconds": round(one.seconds, 3),

@@ -365,6 +365,9 @@ class PercpuBitmap(PercpuHeap[Chunk]):
             yield from _hints("chunk", chunk.whole, chunk, 0, self._scans)
             for index, block in enumerate(chunk.blocks):
                 yield from _hints("block", block, chunk, index << chunk.shift, self._scans)
+                if block.scan_hint and not self._rev:
+                    ahead = _region(chunk, index << chunk.shift, max(block.contig_hint_start, block.scan_hint_start))
+                    yield Hint("block.ahead", block.scan_hint << 2, ahead, Direction.EXACT, Quantity.LONGEST_FREE)
                 region = _region(chunk, index << chunk.shift, block.nr_bits)
                 if chunk.lo <= index << chunk.shift:
                     yield Hint("block.left", block.left_free << 2, region, Direction.EXACT, Quantity.FREE_AT_START)

@@ -77,7 +77,7 @@ def contract_of(
         maintained=None if rev else partial(maintained, shape),
         cost_bounds=_cost_bounds(unit, block, chunks, rev),
         hint_slack=_hint_slack(unit, block, rev),
-        hint_relations=_disordered if scans else None,
+        hint_relations=(_disordered if rev else partial(_unlike_repaired, block)) if scans else None,
     )
 
 
@@ -111,7 +111,7 @@ def _after_all_was_freed(shape: Shape, largest: int) -> int:
 def _hint_slack(unit: int, block: int, rev: str) -> dict[str, int]:
     """Bytes by which hints may lag: as derived where repaired, else as the comments claim."""
     repaired = min(2, unit // block - 1) * (block - MIN_ALLOC_SIZE)
-    first = {} if rev else {"chunk.first_free": 0}
+    first = {} if rev else {"chunk.first_free": 0, "block.first_free": 0}
     return {"chunk.contig": block if rev else repaired, "block.contig": 0, **first}
 
 
@@ -126,6 +126,26 @@ def _disordered(values: Mapping[str, int]) -> str | None:
                 place = "behind" if behind else "not behind"
                 return f"{name}.scan is {lengths} {name}.contig, but {place} it"
     return None
+
+
+def _unlike_repaired(block: int, values: Mapping[str, int]) -> str | None:
+    """As above; besides, the two runs are apart, and of equal ones no worse aligned one is the contig hint."""
+    if problem := _disordered(values):
+        return problem
+    for name in ("chunk", "block"):
+        if scan := values.get(f"{name}.scan", 0):
+            contig = values[f"{name}.contig"]
+            one, two = values[f"{name}.scan.start"], values.get(f"{name}.contig.start", -1)
+            if one < two + contig and two < one + scan:
+                return f"{name}.scan at {one} lies inside {name}.contig at {two}"
+            if scan == contig and _alignment(one, block) > _alignment(two, block):
+                return f"{name}.scan at {one} is better aligned than {name}.contig at {two}"
+    return None
+
+
+def _alignment(start: int, block: int) -> int:
+    """Bytes to which a place is aligned, a block's at most: nothing is better aligned than the start of a block."""
+    return (start | block) & -(start | block)
 
 
 def _must_serve(rev: str, shape: Shape, request: Request, shadow: Shadow, source: PageSource | None) -> bool:

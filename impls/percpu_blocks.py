@@ -96,7 +96,7 @@ def run_start(used: int, at: int) -> int:
 def free_runs(used: int, at: int, bits: int) -> Iterator[tuple[int, int]]:
     """(start, end) of the clear runs in [at, bits), ascending.  O(runs * bits/64)."""
     used |= 1 << bits  # ends the last run
-    while True:
+    for _ in range(bits + 1):  # more than there are runs
         rest = used >> at
         at += (~rest & (rest + 1)).bit_length() - 1
         if at >= bits:
@@ -245,7 +245,9 @@ def rescan(b: BlockHints, used: int, at: int, update: Update) -> None:
     free = ~used & (1 << bits) - (1 << at) if at < bits else 0
     last = free.bit_length()
     starts, sifted = free, 1
-    while starts:
+    for _ in range(bits):  # more than there are runs
+        if not starts:
+            break
         start = (starts & -starts).bit_length() - 1
         rest = used >> start
         end = start + (rest & -rest).bit_length() - 1 if rest else bits
@@ -261,7 +263,7 @@ def rescan(b: BlockHints, used: int, at: int, update: Update) -> None:
 def run_starts(free: int, length: int) -> int:
     """Which bits of ``free`` begin ``length`` set bits.  O(log length * bits/64)."""
     have = 1
-    while have < length:
+    for _ in range((length - 1).bit_length()):  # twice as many each time
         step = min(have, length - have)
         free &= free >> step
         have += step

@@ -2,7 +2,8 @@
 
 `python tests/render_readme.py` writes, and a test holds both against it, so no table can drift.  Certificates
 come from tests/data/certificates.json (`heaplaw explore --json`), the kill matrix from
-tests/data/kill_matrix.json (`heaplaw selftest --json`).
+tests/data/kill_matrix.json (`heaplaw selftest --json`), mutation scores from
+tests/data/mutation_scores.json (`heaplaw mutate --json`, the killed ones left out of its list).
 """
 
 import json
@@ -18,6 +19,7 @@ from heaplaw.lawbook import LAWS
 README = Path(__file__).parent.parent / "README.md"
 GALLERY = Path(__file__).parent.parent / "impls/bugs/README.md"
 MATRIX = Path(__file__).parent / "data/kill_matrix.json"
+SCORES = Path(__file__).parent / "data/mutation_scores.json"
 CERTIFICATES = Path(__file__).parent / "data/certificates.json"
 
 
@@ -97,11 +99,22 @@ def matrix_summary() -> str:
     return "\n".join(rows)
 
 
+def mutant_table() -> str:
+    """Score of each target whose mutants were judged, and what an impatient reader wants to know beside it."""
+    titles = ("target", "mutants", "left out", "killed", "survived", "hung", "score", "median time of a kill")
+    rows = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for one in json.loads(SCORES.read_text())["targets"]:
+        counts = one["made"], one["made"] - one["judged"], one["killed"], one["survived"], one["inconclusive"]
+        cells = [f"`{one['target']}`", *map(str, counts), f"{one['score']:.1f} %", f"{one['median_seconds']:.2f} s"]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def rendered(text: str) -> str:
     """``text`` with all tables as they should be."""
     tables = {
         "targets": target_table, "laws": law_table, "certificates": certificate_table,
-        "matrix": matrix_table, "shares": matrix_summary,
+        "matrix": matrix_table, "shares": matrix_summary, "mutants": mutant_table,
     }  # fmt: skip
     for name, table in tables.items():
         if f"<!-- {name} -->" not in text:

@@ -359,7 +359,7 @@ class TestCommand:
 
     def test_too_little_time(self, heaplaw):
         """Runs that are not done in time are inconclusive."""
-        code, out, _ = heaplaw("fuzz", "buddy", "--runs", "1000000", "--time", "1s")
+        code, out, _ = heaplaw("fuzz", "buddy", "--runs", "1000000", "--time", "4s")
         assert code == 3
         assert "1,000,000 runs" in out
 
