@@ -137,7 +137,7 @@ def _search(
     best, (below, left) = None, limits
     while frontier.ready and left > 0 and seeker.hangs <= _MOST_HANGS:
         first, depth, kept = frontier.next_chunk(_CHUNK, 1 << 60)
-        if depth + 1 >= below:
+        if depth >= below:  # one less: nothing is tried from there any more, but the states are audited
             break
         seeker.shortest = below
         found = seeker.expand(kept, depth, frontier.table.__contains__)

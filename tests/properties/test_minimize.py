@@ -256,3 +256,20 @@ def test_a_heap_that_no_walk_survives():
     best = smallest(build, found)
     assert (best.law, len(best.trace.operations)) == ("disjoint", 11)
     assert recurs(WALKS_FAIL)
+
+
+ALONE = """heaplaw trace 1
+target xvmalloc+XV03,pages=1
+law free-list
+a = alloc 1
+b = alloc 1
+free a
+"""
+
+
+def test_a_law_that_a_crash_hides():
+    """Where a broken heap crashes before a trace's law is asked, the law is asked alone, and the trace recurs."""
+    trace = Trace.parse(ALONE)
+    assert run(factory(trace.target), trace.operations).law == "returns"
+    assert recurs(ALONE)
+    assert not recurs(ALONE.replace("law free-list", "law waste-bound"))
