@@ -136,9 +136,8 @@ def score(
     """Judge mutants of a target, each within so many seconds of CPU time; in the order of ``chosen``."""
 
     def lost(index: int, problem: Exception) -> Judged:
-        if isinstance(problem, Lost):
-            return Judged(chosen[index], HUNG, "a crash")
-        raise problem
+        how = "a crash" if isinstance(problem, Lost) else f"the check itself failed: {type(problem).__name__}: {problem}"
+        return Judged(chosen[index], HUNG, how)
 
     judged = []
     work = [(target, mutant, seconds, seed) for mutant in chosen]
