@@ -136,7 +136,7 @@ def score(
     """Judge mutants of a target, each within so many seconds of CPU time; in the order of ``chosen``."""
 
     def lost(index: int, problem: Exception) -> Judged:
-        how = "a crash" if isinstance(problem, Lost) else f"the check itself failed: {type(problem).__name__}: {problem}"
+        how = "a crash" if isinstance(problem, Lost) else f"no check: {type(problem).__name__}: {problem}"
         return Judged(chosen[index], HUNG, how)
 
     judged = []
