@@ -25,11 +25,15 @@ request is refused: after a miss (slot 0) a short run may fit another size or al
 depopulated chunk that has become free lies below the slot where a request of a whole unit begins.
 
 What the repaired hints keep, found by going through all states of small chunks (blocks of 2, 4
-and 8 bits): a block's hint, left and right run are exact.  The chunk's hint is never above its
+and 8 bits): a block's hint, left and right run and first free bit are exact, and its scan hint, where
+it has one, is the longest run before it or before the largest one.  The chunk's hint is never above its
 longest free run and lags it by at most ``2 * (block - 4)`` bytes (a free page grown on both
 sides by runs inside its neighbours), by 0 in a chunk of one block and ``block - 4`` in one of
 two; it is never below the longest run inside one block, so it is 0 only if nothing is free.
-The shipped comment promises "off by up to a page".  A sleeping request aligned to 4 is served
+The shipped comment promises "off by up to a page".  Of a chunk's scan hint only this is kept: no run
+inside one block before it, or in the blocks before that of the largest run, is longer; other runs in
+that run's own block may be, since a chunk is told one run of each block.  Contig and scan hint never
+overlap, and of two equal ones the contig hint is no worse aligned.  A sleeping request aligned to 4 is served
 if some block has a free run of its size, or the chunk has one longer by that lag.
 
 With ``static`` or ``reserved`` bytes the first unit belongs to the kernel image.  Its variables
@@ -363,11 +367,10 @@ class PercpuBitmap(PercpuHeap[Chunk]):
         """Hints of every chunk and block, in bytes; witnesses where a run is named.  O(blocks)."""
         for _, chunk in sorted(self._chunks.items()):
             yield from _hints("chunk", chunk.whole, chunk, 0, self._scans)
+            if not self._rev:
+                yield from _ahead(chunk)
             for index, block in enumerate(chunk.blocks):
                 yield from _hints("block", block, chunk, index << chunk.shift, self._scans)
-                if block.scan_hint and not self._rev:
-                    ahead = _region(chunk, index << chunk.shift, max(block.contig_hint_start, block.scan_hint_start))
-                    yield Hint("block.ahead", block.scan_hint << 2, ahead, Direction.EXACT, Quantity.LONGEST_FREE)
                 region = _region(chunk, index << chunk.shift, block.nr_bits)
                 if chunk.lo <= index << chunk.shift:
                     yield Hint("block.left", block.left_free << 2, region, Direction.EXACT, Quantity.FREE_AT_START)
@@ -463,3 +466,21 @@ def _hints(name: str, hints: BlockHints, chunk: Chunk, start: int, scans: bool) 
         yield Hint(f"{name}.scan", size, region, lower, longest, witness)
     first = max(base + (hints.first_free << 2) - region.start, 0)
     yield Hint(f"{name}.first_free", first, region, lower, Quantity.FIRST_FREE)
+
+
+def _ahead(chunk: Chunk) -> Iterator[Hint]:
+    """What repaired scan hints say of the bits before them, and before the largest run.  O(blocks).
+
+    A block's is the longest run there.  To a chunk's no run comes up that lies inside one block, before
+    the scan hint or in a block before that of the largest run: of that one's block only this run was told.
+    """
+    shift, whole, longest = chunk.shift, chunk.whole, Quantity.LONGEST_FREE
+    end = max(whole.contig_hint_start >> shift << shift, whole.scan_hint_start) if whole.scan_hint else 0
+    for index, block in enumerate(chunk.blocks):
+        start = index << shift
+        if start < end:
+            region = _region(chunk, start, min(chunk.block_bits, end - start))
+            yield Hint("chunk.ahead", whole.scan_hint << 2, region, Direction.UPPER, longest)
+        if block.scan_hint:
+            region = _region(chunk, start, max(block.contig_hint_start, block.scan_hint_start))
+            yield Hint("block.ahead", block.scan_hint << 2, region, Direction.EXACT, longest)

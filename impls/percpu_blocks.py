@@ -90,13 +90,13 @@ def next_set(used: int, at: int, bits: int) -> int:
 
 def run_start(used: int, at: int) -> int:
     """Where the free run that ends at ``at`` begins.  O(bits/64)."""
-    return (used & ((1 << at) - 1)).bit_length()
+    return (used & ~(-1 << at)).bit_length()
 
 
 def free_runs(used: int, at: int, bits: int) -> Iterator[tuple[int, int]]:
     """(start, end) of the clear runs in [at, bits), ascending.  O(runs * bits/64)."""
     used |= 1 << bits  # ends the last run
-    for _ in range(bits + 1):  # more than there are runs
+    for _ in range(bits):  # there are no more runs
         rest = used >> at
         at += (~rest & (rest + 1)).bit_length() - 1
         if at >= bits:
@@ -245,7 +245,7 @@ def rescan(b: BlockHints, used: int, at: int, update: Update) -> None:
     free = ~used & (1 << bits) - (1 << at) if at < bits else 0
     last = free.bit_length()
     starts, sifted = free, 1
-    for _ in range(bits):  # more than there are runs
+    for _ in range(bits):  # there are no more runs
         if not starts:
             break
         start = (starts & -starts).bit_length() - 1

@@ -452,6 +452,36 @@ class TestContract:
         assert (PercpuBitmap(rev=rev).contract.hint_relations is None) == (rev in ("4.14", "2017-07"))
         assert PercpuBitmap(rev=rev).contract is PercpuBitmap(rev=rev).contract
 
+    @pytest.mark.parametrize(
+        ("contig", "scan", "wrong", "shipped"),
+        [
+            ((64, 16), (40, 8), "", ""), ((64, 16), (96, 16), "", ""), ((64, 16), (128, 8), "behind", "behind"),
+            ((64, 16), (0, 16), "not behind", "not behind"), ((64, 24), (48, 20), "inside", ""),
+            ((68, 16), (128, 16), "better aligned", ""), ((256, 16), (512, 16), "", ""),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("name", ["chunk", "block"])
+    def test_hint_relations(self, name, contig, scan, wrong, shipped):
+        """Equal hints stand in order, as all say; repaired, they are apart and the better aligned one leads, too."""
+        values = {
+            f"{name}.contig": contig[1], f"{name}.contig.start": contig[0],
+            f"{name}.scan": scan[1], f"{name}.scan.start": scan[0],
+        }  # fmt: skip
+        for rev, expected in (("", wrong), ("6.12", shipped)):
+            problem = PercpuBitmap(unit=1024, block=256, rev=rev).contract.hint_relations(values)
+            assert bool(problem) == bool(expected)
+            assert expected in (problem or "")
+
+    def test_scan_hints_ahead(self):
+        """Repaired: a block's scan hint is shown as what is the longest before; a chunk's as what none exceeds."""
+        heap = PercpuBitmap(unit=64, block=32, chunks=1)
+        handles = [heap.alloc(4) for _ in range(16)]
+        for index in (1, 4, 5, 9, 12, 13, 14):
+            heap.free(handles[index])
+        heap.free(heap.alloc(12))  # which looks for the largest run anew
+        shown = {hint.name: (hint.value, tuple(hint.region)) for hint in heap.hints() if hint.name.endswith("ahead")}
+        assert shown == {"chunk.ahead": (8, (0, 0, 32)), "block.ahead": (4, (0, 32, 16))}
+
 
 def ask_everywhere(rev, unit, block, chunks, most=10_000):
     """Make every request in every state: promises broken, promises met or broken, states, states left out."""

@@ -13,6 +13,7 @@ import pytest
 
 from heaplaw.impls.percpu_blocks import (
     BlockHints,
+    better_aligned,
     free_runs,
     next_set,
     next_zero,
@@ -68,6 +69,31 @@ def disordered(hints):
     return bool(hints.scan_hint) and behind != (hints.scan_hint == hints.contig_hint)
 
 
+def overlapping(hints):
+    """Do the two hints have a bit in common?"""
+    contig, scan = hints.contig_hint_start, hints.scan_hint_start
+    return contig < scan + hints.scan_hint and scan < contig + hints.contig_hint
+
+
+def worse_aligned(hints):
+    """Is a scan hint as long as the contig hint, and better aligned?"""
+    equal = hints.scan_hint == hints.contig_hint > 0
+    return equal and better_aligned(hints.scan_hint_start, hints.contig_hint_start)
+
+
+def most_before(used, end):
+    """Bits of the longest free run among the first ``end`` bits."""
+    return max((stop - start for start, stop in free_runs(used, 0, end)), default=0)
+
+
+def chunk_skips(chunk):
+    """Is there a run inside one block that the chunk's scan hint hides, being shorter?"""
+    whole, size = chunk.whole, chunk.block_bits
+    end = max(whole.contig_hint_start // size * size, whole.scan_hint_start) if whole.scan_hint else 0
+    parts = [(used, min(size, end - size * index)) for index, used in enumerate(chunk.used) if size * index < end]
+    return any(most_before(used & ((1 << bits) - 1), bits) > whole.scan_hint for used, bits in parts)
+
+
 def block_deviations(chunk, index):
     """(name, bits or truth value) of what one block's hints get wrong."""
     block, used, size = chunk.blocks[index], chunk.used[index], chunk.block_bits
@@ -82,9 +108,15 @@ def block_deviations(chunk, index):
     yield "block right lags", right - block.right_free
     yield "block right exceeds", block.right_free - right
     yield "block first_free exceeds", block.first_free - runs[0][0] if runs else 0
+    yield "block first_free lags", runs[0][0] - block.first_free if runs else 0
     yield "block contig not free", not is_free(used, block.contig_hint_start, block.contig_hint)
     yield "block scan not free", not is_free(used, block.scan_hint_start, block.scan_hint)
     yield "block disordered", disordered(block)
+    yield "block hints overlap", overlapping(block)
+    yield "block contig worse aligned", worse_aligned(block)
+    before = max(block.contig_hint_start, block.scan_hint_start)
+    ahead = most_before(used & ((1 << before) - 1), before)
+    yield "block scan not the longest before", block.scan_hint not in (0, ahead)
 
 
 def chunk_deviations(chunk):
@@ -99,6 +131,9 @@ def chunk_deviations(chunk):
     yield "chunk contig not free", not is_free(used, whole.contig_hint_start, whole.contig_hint)
     yield "chunk scan not free", not is_free(used, whole.scan_hint_start, whole.scan_hint)
     yield "chunk disordered", disordered(whole)
+    yield "chunk hints overlap", overlapping(whole)
+    yield "chunk contig worse aligned", worse_aligned(whole)
+    yield "chunk scan hides a block's run", chunk_skips(chunk)
     found = [chunk.find_block_fit(bits, 1, False) >= 0 for bits in range(1, max(most, whole.contig_hint) + 1)]
     yield "run inside a block not found", not all(found[:inside])
     yield "run longer by the lag not found", not all(found[: max(0, most - 2 * (chunk.block_bits - 1))])
