@@ -4,8 +4,8 @@ import os
 import time
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 
@@ -29,12 +29,16 @@ def table(campaign: Campaign, begun_with: dict[str, int]) -> Table:
         found = sum(one["base"] == target for one in campaign.findings.values())
         lost = sum(arm.lost for arm in arms)
         shown.add_row(
-            escape(target), f"{sum(arm.shards for arm in arms):,}", f"{sum(arm.runs for arm in arms):,}",
+            Text(target), f"{sum(arm.shards for arm in arms):,}", f"{sum(arm.runs for arm in arms):,}",
             f"{done:,}", f"{rate:,.0f}", f"{len(totals.states.get(target, ())):,}",
-            f"{len(totals.words.get(target, ())):,}", f"[red]{found}[/]" if found else "0",
-            f"[red]{lost}[/]" if lost else "0",
+            f"{len(totals.words.get(target, ())):,}", _alarming(found), _alarming(lost),
         )  # fmt: skip
     return shown
+
+
+def _alarming(count: int) -> Text:
+    """Red unless it is 0; no markup, which a line printed above a live table may turn off."""
+    return Text(f"{count:,}", style="red" if count else "")
 
 
 def headline(campaign: Campaign) -> str:

@@ -44,6 +44,7 @@ def check(
     tally = Tally(name, NAME, lacking=lacking(checker.shows, checker.contract))
     tally.reachable = dict.fromkeys(words(factory(search.name)), True)
     tally.lacking.update((law, "not asked for") for law in LAWS if law not in asked)
+    tally.asked = {law: True for law in asked if law not in tally.lacking}
     started, used = time.monotonic(), time.process_time()
     while asked and len(tally.findings) < (len(LAWS) if most is None else most):
         left = operations - tally.operations
