@@ -21,8 +21,9 @@ _EMPTY = "only a request for no bytes at all meets it, and no client makes one"
 _ANY_NEGATIVE = "any negative number says that there is none"
 _TOLD_ONCE = "one formula gives what is promised and what is reported"
 _ORDER = "another order of a list: which of several fitting blocks is taken is policy, no promise"
-_REDUNDANT = "what follows does the same again"
 _FARTHER = "hints that say less, though truly: a search begins elsewhere or takes another fitting place"
+_REDUNDANT = "what follows does the same again"
+_DESCRIBED = "it describes the machine, to the zones and to the promises alike: another machine, as well run"
 _SHORT_CUT = "a short cut: the long way comes to the same"
 
 EQUIVALENT: tuple[Entry, ...] = (
@@ -186,6 +187,99 @@ EQUIVALENT: tuple[Entry, ...] = (
         ("return len(self.zones) == 1 and not self.zones[0].minimum",
          "not self.zones[0].minimum -> not not self.zones[0].minimum"),
         ("return len(self.zones) == 1 and not self.zones[0].minimum", "1 -> 2"),
+    )),
+    ("buddy", _MISUSE, (
+        ("if misalignment(page + zone.start, order) or page + (1 << order) > zone.pages:",
+         "page + (1 << order) -> page - (1 << order)"),
+    )),
+    ("buddy:_zone_watermark_ok", "whether there is a block is asked again by the search in the zone, "
+     "and a zone without one is passed", (
+        ("if order == 0:", "order == 0 -> order != 0"),
+        ("if order == 0:", "0 -> 1"),
+        ("self._looked += 1", "1 -> 2"),
+    )),
+    ("buddy", _GUARD, (
+        ("if mark >= 0:", "mark >= 0 -> mark > 0"),
+        ("if mark >= 0:", "0 -> 1"),
+        ("if mark > 0:", "mark > 0 -> mark >= 0"),
+        ("elif mark < 0:", "mark < 0 -> mark <= 0"),
+    )),
+    ("buddy:free_regions", "which list a block stands on is read off the lists; a region says only that it is on one", (
+        ("size, several = self._page_size, len(self._zones) > 1", "len(self._zones) > 1 -> len(self._zones) >= 1"),
+    )),
+    ("buddy", _TOLD_ONCE, (
+        ("return max(order for zone in here.zones for _, order in cover(here.start + zone.first, "
+         "zone.pages, here.orders))",
+         "here.start + zone.first -> here.start - zone.first"),
+    )),
+    ("buddy_zone", _BEFORE_A_CALL, (
+        ("self.probed = self.splits = self.merges = 0  # steps of the last operation",
+         "self.probed = self.splits = self.merges = 0 -> pass"),
+        ("self.probed = self.splits = self.merges = 0  # steps of the last operation", "0 -> 1"),
+        ("self.found = 0  # pages of the block that the last request was cut from", "self.found = 0 -> pass"),
+    )),
+    ("buddy_zone", "the page is marked as a head, or lies inside a block, where marks are not asked for", (
+        ("head[page] = 0", "head[page] = 0 -> pass"),
+        ("self.head[page] = 0", "0 -> 1"),
+    )),
+    ("buddy_zone:buddy_merge_likely", _ORDER, (("return False", "False -> True"),)),
+    ("buddy_zone", _ORDER, (
+        ("return self.page_is_buddy(buddy_of(merged(pfn, order), order + 1) - self.start, order + 1)",
+         "buddy_of(merged(pfn, order), order + 1) - self.start -> buddy_of(merged(pfn, order), order + "
+         "1) + self.start"),
+        ("return self.page_is_buddy(buddy_of(merged(pfn, order), order + 1) - self.start, order + 1)",
+         "order + 1 -> order - 1"),
+        ("return 0 <= page < self.pages and self.head[page] == order + 1", "order + 1 -> order - 1"),
+    )),
+    ("buddy_zonelists", _DESCRIBED, (
+        ("check_numbers(1, pages=pages, page_size=page_size, orders=orders, nodes=nodes)",
+         "check_numbers(1, pages=pages, page_size=page_size, orders... -> pass"),
+        ("check_numbers(0, start=start, dma=dma, min_free=min_free, ratio=ratio)",
+         "check_numbers(0, start=start, dma=dma, min_free=min_free,... -> pass"),
+        ("if orders > MAX_ORDERS:", "orders > MAX_ORDERS -> orders >= MAX_ORDERS"),
+        ("if share < 1 or dma >= share:", "share < 1 or dma >= share -> share < 1 and dma >= share"),
+        ("if share < 1 or dma >= share:", "share < 1 -> share <= 1"),
+        ("if share < 1 or dma >= share:", "1 -> 2"),
+        ("if share < 1 or dma >= share:", "dma >= share -> dma > share"),
+        ("extents = [(0, _DMA_NAME, 0, dma)] if dma else []", "0 -> 1"),
+        ("minimum = min_free * count // pages", "min_free * count -> min_free // count"),
+        ("low = minimum + max(minimum // 4, count * _SCALE // _SCALE_OF)", "minimum // 4 -> minimum * 4"),
+        ("low = minimum + max(minimum // 4, count * _SCALE // _SCALE_OF)", "4 -> 5"),
+        ("low = minimum + max(minimum // 4, count * _SCALE // _SCALE_OF)",
+         "count * _SCALE // _SCALE_OF -> count * _SCALE * _SCALE_OF"),
+        ("low = minimum + max(minimum // 4, count * _SCALE // _SCALE_OF)", "count * _SCALE -> count // _SCALE"),
+        ("above = sum(n for where, other, _, n in extents if where == node and other != name) if name == "
+         "_DMA_NAME else 0",
+         "name == _DMA_NAME -> name != _DMA_NAME"),
+        ("above = sum(n for where, other, _, n in extents if where == node and other != name) if name == "
+         "_DMA_NAME else 0",
+         "where == node and other != name -> where == node or other != name"),
+        ("above = sum(n for where, other, _, n in extents if where == node and other != name) if name == "
+         "_DMA_NAME else 0",
+         "where == node -> where != node"),
+        ("above = sum(n for where, other, _, n in extents if where == node and other != name) if name == "
+         "_DMA_NAME else 0",
+         "other != name -> other == name"),
+        ("above = sum(n for where, other, _, n in extents if where == node and other != name) if name == "
+         "_DMA_NAME else 0",
+         "0 -> 1"),
+        ("zones.append(ZonePlan(node, name, first, count, minimum, low, above // ratio if ratio else 0))",
+         "above // ratio -> above * ratio"),
+        ("lists = tuple(tuple(_zonelist(zones, nodes, node, flags) for flags in range(FLAGS + 1)) for "
+         "node in range(nodes))",
+         "1 -> 2"),
+        ("dma = flags & DMA and zones[0].name == _DMA_NAME",
+         "flags & DMA and zones[0].name == _DMA_NAME -> flags & DMA or zones[0].name == _DMA_NAME"),
+        ("dma = flags & DMA and zones[0].name == _DMA_NAME", "flags & DMA -> flags | DMA"),
+        ("dma = flags & DMA and zones[0].name == _DMA_NAME",
+         "zones[0].name == _DMA_NAME -> zones[0].name != _DMA_NAME"),
+        ("if zones[index].node == wanted and (not dma or zones[index].name == _DMA_NAME)",
+         "zones[index].name == _DMA_NAME -> zones[index].name != _DMA_NAME"),
+        ("return here.zonelists[cpu % here.nodes][group & FLAGS]", "cpu % here.nodes -> cpu // here.nodes"),
+        ("return mark if flags & DMA else mark + zone.lowmem_reserve", "flags & DMA -> flags | DMA"),
+        ("mark -= mark // 2", "2 -> 3"),
+        ("return mark - mark // 4", "mark - mark // 4 -> mark + mark // 4"),
+        ("return mark - mark // 4", "4 -> 5"),
     )),
     # ---- zsmalloc ---------------------------------------------------------------------------
     ("mapping_areas", _MISUSE, (

@@ -27,6 +27,7 @@ from heaplaw.impls.registry import BUILT_IN
 TESTS = Path(__file__).parent.parent
 HOSTILE = ("hostile:Segfaults", "hostile:Sleeps", "hostile:Eats", "tlsf@conte-3.1")
 _MEMORY = 1 << 30
+_OVER = 1.125  # one process never has more than it may; a group of them is looked at, and may grow between two looks
 
 
 def begin(folder: Path, targets: list[str], seconds: float, jobs: int) -> "subprocess.Popen[bytes]":
@@ -109,7 +110,7 @@ def problems(folder: Path, kept: dict[str, bytes], sittings: list[dict[str, Any]
     corpus = Corpus(folder / "corpus")
     wrong += [line for target in corpus.targets() for line in corpus.load(target).complaints()]
     wrong += [f"left over: {pid}" for one in sittings for pid in one["orphans"]]
-    wrong += [f"a worker had {one['peak']:,} bytes" for one in sittings if one["peak"] > _MEMORY]
+    wrong += [f"a worker had {one['peak']:,} bytes" for one in sittings if one["peak"] > _OVER * _MEMORY]
     wrong += [f"ended with {sittings[-1]['code']}"] if sittings[-1]["code"] != (1 if told else 0) else []
     return wrong
 
