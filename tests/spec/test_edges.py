@@ -140,3 +140,36 @@ def test_writes_in_pieces():
     steps(Replaces(), A)
     with pytest.raises(Broken, match="contents"):
         steps(Replaces(), A, Operation(Kind.WRITE, 0))
+
+
+class TestWhatIsLeftAlone:
+    def test_a_refused_resize_that_moves(self):
+        """An object that stands elsewhere after a refused resize breaks `realloc-failure`, whatever it holds."""
+
+        class Shoves(Shown):
+            moved = 0
+
+            def realloc(self, handle, size):
+                self.moved = 64
+
+            def extents(self, handle):
+                return ((0, handle + self.moved, self.sizes[handle]),)
+
+        checker = Checker(Shoves(), audit_every=9, audit_from=9)
+        checker.step(A)
+        with pytest.raises(Broken, match="realloc-failure"):
+            checker.step(Operation(Kind.REALLOC, 0, 16))
+
+    def test_free_blocks_that_do_not_touch(self):
+        """Free blocks of one space with a live one between them are no neighbours."""
+        merging = promising(Fit, mergeable=lambda one, two: True)
+        checker = steps(merging(), A, B, Operation(Kind.FREE, 0))
+        assert len(checker.view.in_place) == 2
+
+    @pytest.mark.parametrize("lost", [-1, 1])
+    def test_one_byte_too_many(self, lost):
+        """Bytes add up exactly: one that is counted twice, or not at all, breaks `conservation`."""
+        honest = promising(Fit, overhead=lambda shadow, source: 0)
+        assert steps(honest(), A, B).evidence()["conservation"]
+        with pytest.raises(Broken, match="conservation"):
+            steps(promising(Fit, overhead=lambda shadow, source: lost)(), A, B)
