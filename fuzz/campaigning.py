@@ -18,7 +18,7 @@ from .child import KILLED, Loss
 from .corpus import Corpus
 from .crew import Crew, Ended
 from .planning import Planner
-from .records import DONE, FAILED, LOST, Book, Totals, hash_of, raw_name
+from .records import DONE, FAILED, LOST, Book, Totals, raw_name
 from .store import StoreError
 
 _ATTEMPTS = 3  # a shard whose process is lost each time, for no reason that is seen again
@@ -278,7 +278,7 @@ class Campaign:
 
     def _judge(self, verdict: dict[str, Any]) -> bool:
         """Count a verdict; True where its finding is new: the same law, target and trace is one finding."""
-        name = hash_of(verdict["law"], verdict["target"], verdict["trace"])
+        name = raw_name(verdict)
         among = self.findings if verdict["confirmed"] else self.flaky
         if name in among:
             return False

@@ -14,7 +14,7 @@ from heaplaw.lawbook import LAWS
 from heaplaw.trace import Trace
 
 from .child import Child, Limits, Loss
-from .records import hash_of
+from .records import raw_name
 from .store import write_whole
 
 _SECONDS = 20.0
@@ -57,7 +57,7 @@ def holds(text: str, patience: float = 10.0) -> str:
 def case_name(finding: dict[str, Any]) -> str:
     """What a finding's files are called."""
     target = re.sub(r"[^A-Za-z0-9@.+-]", "_", finding["target"].partition(",")[0])
-    return f"{target}-{finding['law']}-{hash_of(finding['law'], finding['target'], finding['trace'])[:10]}"
+    return f"{target}-{finding['law']}-{raw_name(finding)[:10]}"
 
 
 def write_case(folder: Path, finding: dict[str, Any]) -> str:

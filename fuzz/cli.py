@@ -33,7 +33,6 @@ from .minimizing import minimize
 from .mutating import mutate
 from .options import Duration, Problem, bar, console, json_option, make_folder, seed_option, writable
 from .published import zram
-from .report import save_trace
 from .selftest import selftest
 
 _STOPPED = 130
@@ -151,9 +150,7 @@ def check(
     if json_path is not None:
         extra = {"floors": report.floors(measured)}
         json_path.write_text(report.as_json(tallies, seed=seed, code=code, extra=extra))
-    for finding in [finding for tally in tallies for finding in tally.findings]:
-        again = f"again: heaplaw replay {save_trace(save, finding)}" if save else "--save DIR keeps the trace"
-        report.show_finding(out, finding, again)
+    report.show_findings(out, [finding for tally in tallies for finding in tally.findings], save)
     out.print()
     out.print(report.law_table(tallies) if verbose else report.summary(tallies))
     if verbose:

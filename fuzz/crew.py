@@ -56,11 +56,6 @@ class LocalCrew:
     def free(self) -> int:
         return len(self._children) - len(self._tickets)
 
-    @property
-    def pids(self) -> list[int]:
-        """Processes that are running."""
-        return [child.pid for child in self._children if child.pid is not None]
-
     def submit(self, job: dict[str, Any]) -> int:
         child = next(child for child in self._children if child not in self._tickets.values())
         self._count += 1

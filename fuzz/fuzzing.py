@@ -76,9 +76,7 @@ def fuzz(
     if json_path is not None:
         extra = {"fuzzing": as_data(tally, session.figures, settings)}
         json_path.write_text(report.as_json([tally], seed=seed, code=code, extra=extra))
-    for finding in tally.findings:
-        again = f"again: heaplaw replay {report.save_trace(save, finding)}" if save else "--save DIR keeps the trace"
-        report.show_finding(out, finding, again)
+    report.show_findings(out, tally.findings, save)
     out.print()
     if session.figures.skipped:
         out.print(skipped_line(session.figures.skipped, folder), highlight=False, soft_wrap=True, markup=False)

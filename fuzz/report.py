@@ -1,7 +1,7 @@
 """What people see of a check: tables for the terminal, JSON for machines."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,14 @@ def show_finding(console: Console, finding: Finding, again: str = "") -> None:
     console.print("\n".join([*lines, *([escape(f"  {again}")] if again else [])]), highlight=False, soft_wrap=True)
 
 
-def save_trace(folder: Path, finding: Finding) -> Path:
+def show_findings(console: Console, findings: Iterable[Finding], save: Path | None) -> None:
+    """Counterexamples, each with how to see it once more; their traces are written into ``save``, if that is given."""
+    for finding in findings:
+        again = f"again: heaplaw replay {_save_trace(save, finding)}" if save else "--save DIR keeps the trace"
+        show_finding(console, finding, again)
+
+
+def _save_trace(folder: Path, finding: Finding) -> Path:
     """Write a finding's trace file under a telling name."""
     name = finding.target.split(",")[0]
     plain = "".join(letter if letter.isalnum() or letter in "-.@" else "_" for letter in name)

@@ -40,7 +40,7 @@ from .postmortem import examine
 from .store import StoreError
 
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
-_GRACE = 30  # seconds of CPU time beyond a job's own, for the case that nobody watches any more
+_GRACE = 600  # seconds of CPU time beyond a job's own, for the case that nobody watches any more
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def _limit_cpu(seconds: float) -> None:
     """A backstop behind the parent's own limit, which comes first."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    limit = int(used.ru_utime + used.ru_stime + 4 * seconds) + _GRACE * 20
+    limit = int(used.ru_utime + used.ru_stime + 4 * seconds) + _GRACE
     resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
 
 

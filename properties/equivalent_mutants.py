@@ -147,6 +147,8 @@ EQUIVALENT: tuple[Entry, ...] = (
         ("if misalignment(page + zone.start, order) or page + (1 << order) > zone.pages:",
          "misalignment(page + zone.start, order) or page + (1 << or... -> "
          "misalignment(page + zone.start, order) and page + (1 << o..."),
+        ("if misalignment(page + zone.start, order) or page + (1 << order) > zone.pages:",
+         "page + (1 << order) -> page - (1 << order)"),
     )),
     ("buddy:free", _MISUSE, (
         ("if not 0 < size <= self._largest:", "0 < size <= self._largest -> 0 <= size <= self._largest"),
@@ -154,14 +156,30 @@ EQUIVALENT: tuple[Entry, ...] = (
     )),
     ("buddy:free_regions", "which list a block stands on is read off the lists; a region says only that it is on one", (
         ("size, several = self._page_size, len(self._zones) > 1", "1 -> 2"),
+        ("size, several = self._page_size, len(self._zones) > 1", "len(self._zones) > 1 -> len(self._zones) >= 1"),
     )),
     ("buddy", _ANY_NEGATIVE, (("return -1", "1 -> 2"),)),
-    ("buddy", _GUARD, (("elif mark < 0:", "0 -> 1"),)),
-    ("buddy", _TOLD_ONCE, (("return here.pages * _PAGE_STRUCT + here.orders * _LIST_STRUCT * len(here.zones)", "*"),)),
+    ("buddy", _GUARD, (
+        ("elif mark < 0:", "0 -> 1"),
+        ("if mark >= 0:", "mark >= 0 -> mark > 0"),
+        ("if mark >= 0:", "0 -> 1"),
+        ("if mark > 0:", "mark > 0 -> mark >= 0"),
+        ("elif mark < 0:", "mark < 0 -> mark <= 0"),
+    )),
+    ("buddy", _TOLD_ONCE, (
+        ("return here.pages * _PAGE_STRUCT + here.orders * _LIST_STRUCT * len(here.zones)", "*"),
+        ("return max(order for zone in here.zones for _, order in cover(here.start + zone.first, "
+         "zone.pages, here.orders))",
+         "here.start + zone.first -> here.start - zone.first"),
+    )),
     ("buddy_zone", _BEFORE_A_CALL, (
         ("self.found = 0  # pages of the block that the last request was cut from", "0 -> 1"),
         ("self.probed, self.splits, self.merges, self.found = 0, 0, order - first, 0", "*"),
         ("self.probed, self.splits, self.merges, self.found = self.orders - order, 0, 0, 0", "0 -> 1"),
+        ("self.probed = self.splits = self.merges = 0  # steps of the last operation",
+         "self.probed = self.splits = self.merges = 0 -> pass"),
+        ("self.probed = self.splits = self.merges = 0  # steps of the last operation", "0 -> 1"),
+        ("self.found = 0  # pages of the block that the last request was cut from", "self.found = 0 -> pass"),
     )),
     ("buddy_zone", _ANY_NEGATIVE, (("return -1", "1 -> 2"),)),
     ("buddy_zone", "halving a block of the right order does nothing", (
@@ -170,6 +188,8 @@ EQUIVALENT: tuple[Entry, ...] = (
     ("buddy_zone", "the page is marked as a head, or lies inside a block, where marks are not asked for", (
         ("head[page] = 0", "0 -> 1"),
         ("self.head[page] = 0", "self.head[page] = 0 -> pass"),
+        ("head[page] = 0", "head[page] = 0 -> pass"),
+        ("self.head[page] = 0", "0 -> 1"),
     )),
     ("buddy_zone", _GUARD, (("for _ in range(self.pages + 1):", "1 -> 2"),)),
     ("buddy_zone", _ORDER, (
@@ -182,54 +202,24 @@ EQUIVALENT: tuple[Entry, ...] = (
         ("return 0 <= page < self.pages and self.head[page] == order + 1", "1 -> 2"),
         ("return 0 <= page < self.pages and self.head[page] == order + 1",
          "self.head[page] == order + 1 -> self.head[page] != order + 1"),
-    )),
-    ("buddy_zonelists", _SHORT_CUT, (
-        ("return len(self.zones) == 1 and not self.zones[0].minimum",
-         "not self.zones[0].minimum -> not not self.zones[0].minimum"),
-        ("return len(self.zones) == 1 and not self.zones[0].minimum", "1 -> 2"),
-    )),
-    ("buddy", _MISUSE, (
-        ("if misalignment(page + zone.start, order) or page + (1 << order) > zone.pages:",
-         "page + (1 << order) -> page - (1 << order)"),
-    )),
-    ("buddy:_zone_watermark_ok", "whether there is a block is asked again by the search in the zone, "
-     "and a zone without one is passed", (
-        ("if order == 0:", "order == 0 -> order != 0"),
-        ("if order == 0:", "0 -> 1"),
-        ("self._looked += 1", "1 -> 2"),
-    )),
-    ("buddy", _GUARD, (
-        ("if mark >= 0:", "mark >= 0 -> mark > 0"),
-        ("if mark >= 0:", "0 -> 1"),
-        ("if mark > 0:", "mark > 0 -> mark >= 0"),
-        ("elif mark < 0:", "mark < 0 -> mark <= 0"),
-    )),
-    ("buddy:free_regions", "which list a block stands on is read off the lists; a region says only that it is on one", (
-        ("size, several = self._page_size, len(self._zones) > 1", "len(self._zones) > 1 -> len(self._zones) >= 1"),
-    )),
-    ("buddy", _TOLD_ONCE, (
-        ("return max(order for zone in here.zones for _, order in cover(here.start + zone.first, "
-         "zone.pages, here.orders))",
-         "here.start + zone.first -> here.start - zone.first"),
-    )),
-    ("buddy_zone", _BEFORE_A_CALL, (
-        ("self.probed = self.splits = self.merges = 0  # steps of the last operation",
-         "self.probed = self.splits = self.merges = 0 -> pass"),
-        ("self.probed = self.splits = self.merges = 0  # steps of the last operation", "0 -> 1"),
-        ("self.found = 0  # pages of the block that the last request was cut from", "self.found = 0 -> pass"),
-    )),
-    ("buddy_zone", "the page is marked as a head, or lies inside a block, where marks are not asked for", (
-        ("head[page] = 0", "head[page] = 0 -> pass"),
-        ("self.head[page] = 0", "0 -> 1"),
-    )),
-    ("buddy_zone:buddy_merge_likely", _ORDER, (("return False", "False -> True"),)),
-    ("buddy_zone", _ORDER, (
         ("return self.page_is_buddy(buddy_of(merged(pfn, order), order + 1) - self.start, order + 1)",
          "buddy_of(merged(pfn, order), order + 1) - self.start -> buddy_of(merged(pfn, order), order + "
          "1) + self.start"),
         ("return self.page_is_buddy(buddy_of(merged(pfn, order), order + 1) - self.start, order + 1)",
          "order + 1 -> order - 1"),
         ("return 0 <= page < self.pages and self.head[page] == order + 1", "order + 1 -> order - 1"),
+    )),
+    ("buddy_zonelists", _SHORT_CUT, (
+        ("return len(self.zones) == 1 and not self.zones[0].minimum",
+         "not self.zones[0].minimum -> not not self.zones[0].minimum"),
+        ("return len(self.zones) == 1 and not self.zones[0].minimum", "1 -> 2"),
+    )),
+    ("buddy_zone:buddy_merge_likely", _ORDER, (("return False", "False -> True"),)),
+    ("buddy:_zone_watermark_ok", "whether there is a block is asked again by the search in the zone, "
+     "and a zone without one is passed", (
+        ("if order == 0:", "order == 0 -> order != 0"),
+        ("if order == 0:", "0 -> 1"),
+        ("self._looked += 1", "1 -> 2"),
     )),
     ("buddy_zonelists", _DESCRIBED, (
         ("check_numbers(1, pages=pages, page_size=page_size, orders=orders, nodes=nodes)",
