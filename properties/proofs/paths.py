@@ -1,0 +1,191 @@
+"""Every way through a piece of code, one after the other, with what is true on each.
+
+Code that runs on words asks of them what Python must know: which branch, which index.  Where both answers
+are possible the code is run again for the other one, from its start; what was decided is remembered, and
+the solver keeps what follows from it.  So no code is translated: it is the function of the allocator that
+runs, with its own control flow, and the paths together are all that it can do::
+
+    if size < small:      path 1: size < small
+        ...
+    elif align > word:    path 2: size >= small, align > word
+        ...               path 3: size >= small, align <= word
+
+Where the solver does not know whether a branch can be taken, it is.
+
+>>> def middle(x): return min(max(x, 10), 20)
+>>> [(path.holds(path.word("x", 0, 99) == x) if isinstance(x, int) else "x") for path in Paths(16)
+...  for x in [middle(path.word("x", 0, 99))]]
+[False, False, 'x']
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import z3
+
+from .words import Truth, Word, term_of
+
+MOST_VALUES = 5_000  # that one index may have
+STEPS = 40_000_000  # of the solver, for one question: what it may do, whatever else the machine does
+
+
+class Unsure(Exception):  # noqa: N818 - nothing is wrong; it is not known
+    """No answer within what may be spent."""
+
+
+class Vacuous(Exception):  # noqa: N818 - ends a path that nothing was claimed of
+    """What was assumed does not hold here."""
+
+
+class Path:
+    """One way through the code, while it runs, and after it."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths, self.width = paths, paths.width
+        self._at = 0  # how many decisions were repeated
+        self.inputs: dict[str, Word] = {}
+        self.conditions: list[Any] = []  # of the inputs; what was decided stands in the solver
+
+    def word(self, name: str, low: int, high: int) -> Word:
+        """An input: any integer from ``low`` to ``high``; the same for the same name."""
+        known = self.inputs.get(name)
+        if known is None:
+            term = z3.BitVec(name, self.width)
+            known = self.inputs[name] = Word(self, term, low, high)
+            self._paths.bound(name, z3.And(term >= low, term <= high))
+        return known
+
+    def assume(self, truth: Any) -> None:
+        """Nothing is claimed where this does not hold.  Raises Vacuous."""
+        if not (truth if isinstance(truth, bool) else self.decide(term_of(truth))):
+            raise Vacuous
+
+    # ---- what code on words asks ---------------------------------------------------------
+
+    def decide(self, term: Any) -> bool:
+        """One of the answers that are possible here; the other ones come on later paths."""
+        at = self._at
+        self._at += 1
+        return self._paths.decision(at, term)
+
+    def value_of(self, word: Word) -> int:
+        """A value that the word has on this path, and on it alone."""
+        for _ in range(MOST_VALUES):
+            value = self._paths.some_value(self._at, word.term)
+            if self.decide(word.term == value):
+                return value
+        raise Unsure(f"an index has more than {MOST_VALUES} values")
+
+    def holds(self, term: Any) -> bool:
+        """Is this so on this path, whatever the inputs are?  Raises Unsure."""
+        return self._paths.model_of(z3.Not(term)) is None
+
+    def counterexample(self, truth: Any) -> dict[str, int] | None:
+        """Inputs of this path for which this does not hold; None where it always does.  Raises Unsure."""
+        term = term_of(truth)
+        model = self._paths.model_of(z3.Not(term))
+        return None if model is None else self.values(model)
+
+    def example(self) -> dict[str, int] | None:
+        """Inputs that lead here; None if there are none."""
+        model = self._paths.model_of(z3.BoolVal(True))
+        return None if model is None else self.values(model)
+
+    def values(self, model: Any) -> dict[str, int]:
+        """What the inputs are in a model."""
+        return {
+            name: model.eval(z3.BitVec(name, self.width), model_completion=True).as_signed_long()
+            for name in self.inputs
+        }
+
+
+class Paths:
+    """The paths of one computation, as an iterator; each is to be run while it is the current one.
+
+    ``width`` in bits.  ``steps``: what the solver may do for one question, in its own unit, so that a busy
+    machine changes no verdict; ``deadline``: a ``time.monotonic`` value, the ceiling above it.
+    """
+
+    def __init__(self, width: int, steps: int = STEPS, deadline: float = float("inf")) -> None:
+        self.width, self.steps, self.deadline = width, steps, deadline
+        self.count = 0  # paths so far
+        self.solving = 0.0  # seconds in the solver
+        self._solver = z3.Solver()
+        self._taken: list[tuple[Any, bool, bool]] = []  # (term, answer, the other one is possible too)
+        self._bounds: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[Path]:
+        more = True
+        while more:
+            self.count += 1
+            yield Path(self)
+            more = self._turn_back()
+
+    def _turn_back(self) -> bool:
+        """To the last decision that has another answer; False when there is none."""
+        while self._taken:
+            term, answer, both = self._taken.pop()
+            self._solver.pop()
+            if both:
+                self._push(term, not answer, False)
+                return True
+        return False
+
+    def _push(self, term: Any, answer: bool, both: bool) -> None:
+        self._taken.append((term, answer, both))
+        self._solver.push()
+        self._solver.add(term if answer else z3.Not(term))
+
+    def bound(self, name: str, condition: Any) -> None:
+        """What is known of an input.  ValueError when it is not what it was on another path."""
+        if name not in self._bounds:
+            self._bounds[name] = condition
+        elif not self._bounds[name].eq(condition):
+            raise ValueError(f"the bounds of {name} depend on the path")
+
+    def decision(self, at: int, term: Any) -> bool:
+        """The answer to the ``at``-th question of this path: the one remembered, or the first that is possible."""
+        if at < len(self._taken):
+            return self._taken[at][1]
+        yes = self._possible(term)
+        no = not yes or self._possible(z3.Not(term))
+        self._push(term, yes, yes and no)
+        return yes
+
+    def some_value(self, at: int, term: Any) -> int:
+        """A value that the term can have.  Raises Unsure when there is none that is known."""
+        if at < len(self._taken):
+            told = self._taken[at][0]  # term == value, or what it was simplified to
+            return int(told.children()[1].as_signed_long())
+        model = self.model_of(z3.BoolVal(True))
+        if model is None:
+            raise Vacuous  # a branch that the solver did not know to be impossible
+        return int(model.eval(term, model_completion=True).as_signed_long())
+
+    def model_of(self, term: Any) -> Any:
+        """A model of the current path and this; None if there is none.  Raises Unsure."""
+        solver = z3.SolverFor("QF_BV")  # a new one may simplify as one that goes on must not
+        solver.add(*self._bounds.values(), *(told if so else z3.Not(told) for told, so, _ in self._taken), term)
+        answer = self._check(solver)
+        if answer == z3.unknown:
+            raise Unsure(f"the solver gave up: {solver.reason_unknown()}")
+        return solver.model() if answer == z3.sat else None
+
+    def _possible(self, term: Any) -> bool:
+        """May this be so on the current path?"""
+        return self._check(self._solver, *self._bounds.values(), term) != z3.unsat
+
+    def _check(self, solver: Any, *terms: Any) -> Any:
+        if time.monotonic() > self.deadline:
+            raise Unsure("time was up")
+        started = time.perf_counter()
+        solver.set("rlimit", self.steps)  # counts anew for each question
+        answer = solver.check(*terms)
+        self.solving += time.perf_counter() - started
+        return answer
+
+
+__all__ = ["MOST_VALUES", "STEPS", "Path", "Paths", "Truth", "Unsure", "Vacuous"]

@@ -1,0 +1,149 @@
+"""Proving a theorem: every path through the target's code, and on each a question to the solver.
+
+What the solver says is never believed alone.  A counterexample is evaluated on integers, by the same code,
+and only what is wrong there too is refuted; for a wrong target it is then told as a trace, which must break
+a law in a replay.  What the solver does not know, and what is claimed of no value at all, is inconclusive.
+
+>>> from heaplaw.properties.proofs.theorems import find
+>>> prove(find("tlsf/serves-enough"), "tlsf").verdict, prove(find("tlsf/serves-enough"), "tlsf+T15").verdict
+('proved', 'refuted')
+"""
+
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple
+
+from heaplaw.impls.registry import factory, parse
+from heaplaw.trace import Trace, TraceError
+
+from ..replay import replay
+from .paths import STEPS, Paths, Unsure, Vacuous
+from .theorems import Control, Given, GivenWords, Theorem
+from .words import TooNarrow
+
+PROVED, REFUTED, UNCLEAR, NOT_RUN = "proved", "refuted", "inconclusive", "not run"
+SPARE = 8  # bits by which words are wider than the machine's
+SECONDS = 60.0  # ceiling for one theorem
+
+
+class Proof(NamedTuple):
+    """What came of a theorem on a target."""
+
+    theorem: str
+    target: str
+    verdict: str
+    paths: int = 0
+    seconds: float = 0.0  # in the solver
+    values: tuple[tuple[str, int], ...] = ()  # the inputs of a counterexample
+    trace: str = ""  # that shows it
+    law: str = ""  # that the trace breaks
+    why: str = ""  # it is not proved
+
+
+def bits_of(target: str) -> int:
+    """Bits of the machine's word: a parameter of some targets, else 64."""
+    word = parse(target).parameters.get("word", 64)
+    return int(word) * (8 if int(word) < 32 else 1)
+
+
+def prove(
+    theorem: Theorem, target: str, *, steps: int = STEPS, seconds: float = SECONDS, control: Control | None = None
+) -> Proof:
+    """Prove or refute a theorem for a target; ``control``: where counterexamples are to be looked for.
+
+    Raises TargetError.
+    """
+    build = factory(target)
+    paths = Paths(bits_of(target) + SPARE, steps, time.monotonic() + seconds)
+    try:
+        claimed, values = _search(theorem, build, paths, control)
+    except (Unsure, TooNarrow) as problem:
+        return Proof(theorem.id, target, UNCLEAR, paths.count, paths.solving, why=str(problem))
+    found = Proof(theorem.id, target, PROVED, paths.count, paths.solving)
+    if values is None:
+        return found if claimed else found._replace(verdict=UNCLEAR, why="nothing is claimed of any value")
+    found = found._replace(values=tuple(values.items()))
+    if theorem.holds_for(build(), values):
+        return found._replace(verdict=UNCLEAR, why="the solver's counterexample is none for integers")
+    return _told(theorem, control, build(), found._replace(verdict=REFUTED))
+
+
+def _search(
+    theorem: Theorem, build: Callable[[], Any], paths: Paths, control: Control | None
+) -> tuple[bool, dict[str, int] | None]:
+    """(was anything claimed, a counterexample)."""
+    claimed = False
+    for path in paths:
+        heap, given = build(), GivenWords(path)
+        try:
+            said = _claim(theorem, heap, given)
+            if control is not None and control.within is not None:
+                given.assume(control.within(heap, given))
+        except Vacuous:
+            continue
+        if (values := path.counterexample(said)) is not None:
+            return True, values
+        claimed = claimed or path.example() is not None
+    return claimed, None
+
+
+def _claim(theorem: Theorem, heap: Any, given: Given) -> Any:
+    """What the claim says; an exception of the target is a No.  Raises Vacuous."""
+    try:
+        return theorem.claim(heap, given)
+    except (ArithmeticError, LookupError, ValueError, AssertionError, RuntimeError, OverflowError):
+        return False
+
+
+def _told(theorem: Theorem, control: Control | None, heap: Any, found: Proof) -> Proof:
+    """The counterexample with a trace that breaks a law, where it can be told so."""
+    story = control.trace if control is not None and control.trace is not None else theorem.trace
+    lines = story(heap, dict(found.values))
+    numbered = "\n".join(f"{number}  {line}" for number, line in enumerate(lines.splitlines(), 1))
+    text = f"heaplaw trace 1\ntarget {found.target}\n{numbered}\n"
+    try:
+        broken = replay(Trace.parse(text), found.target).tally.findings
+    except TraceError as problem:
+        return found._replace(why=f"no trace can tell it: {problem}")
+    if not broken:
+        return found._replace(why="the trace that tells it breaks no law")
+    first = next((one for one in broken if one.violation.law == theorem.law), broken[0])
+    return found._replace(trace=str(first.trace), law=first.violation.law)
+
+
+# ---- both worlds -------------------------------------------------------------------------------
+
+
+def differs(theorem: Theorem, target: str, rng: Random) -> dict[str, int] | None:
+    """Inputs, drawn at random, for which the claim says one thing of integers and another of words; None if equal.
+
+    The words keep their bounds; only the solver knows what they are.
+    """
+    build = factory(target)
+    given = Given(rng=rng)
+    said = bool(theorem.said_of(build(), given))
+    paths = Paths(bits_of(target) + SPARE)
+    same = True
+    for path in paths:
+        fixed = _Fixed(path, given.values)
+        try:
+            words = _claim(theorem, build(), fixed)
+            same = same and said == (path.counterexample(words) is None)
+        except Vacuous:
+            same = same and said
+    return None if same else given.values
+
+
+class _Fixed(GivenWords):
+    """Words that can have one value only, though their bounds do not say so."""
+
+    def __init__(self, path: Any, values: dict[str, int]) -> None:
+        super().__init__(path)
+        self._known = values
+
+    def __call__(self, name: str, low: int, high: int) -> Any:
+        word = super().__call__(name, low, high)
+        if name in self._known and low < high:
+            self.assume(word == self._known[name])
+        return word
