@@ -26,12 +26,14 @@ from heaplaw.trace import Trace
 
 from . import report
 from .campaign import campaign
+from .comparing import compare
 from .corpora import corpus
 from .exploring import explore
 from .fuzzing import fuzz
 from .minimizing import minimize
 from .mutating import mutate
 from .options import Duration, Problem, bar, console, json_option, make_folder, seed_option, writable
+from .proving import prove
 from .published import zram
 from .selftest import selftest
 
@@ -301,6 +303,8 @@ cli.add_command(mutate)
 cli.add_command(fuzz)
 cli.add_command(campaign)
 cli.add_command(corpus)
+cli.add_command(prove)
+cli.add_command(compare)
 
 
 @cli.group("reproduce")

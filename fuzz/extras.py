@@ -12,7 +12,7 @@ from typing import Any
 
 from .options import Problem
 
-FUZZ, CLUSTER = "fuzz", "cluster"
+FUZZ, CLUSTER, SYMBOLIC = "fuzz", "cluster", "symbolic"
 """Extras of this distribution."""
 
 

@@ -20,7 +20,9 @@ from .processes import Lost, each
 from .replay import recurs
 from .verdict import Tally
 
-CANARIES = {"plain": "tlsf+T29", "hypothesis": "tlsf+T29", "exhaustive": "tlsf+T29", "fuzz": "tlsf+T29"}
+CANARIES = {
+    "plain": "tlsf+T29", "hypothesis": "tlsf+T29", "exhaustive": "tlsf+T29", "fuzz": "tlsf+T29", "symbolic": "tlsf+T15",
+}  # fmt: skip
 """What every engine must find within ``CANARY_SECONDS``; one that is not named here hunts the first of these."""
 CANARY_SECONDS = 5.0
 FOUND, MISSED, UNCLEAR, NOT_RUN = "found", "missed", "inconclusive", "not run"

@@ -10,12 +10,15 @@ any size can be filed and looked for without an arena of that size.
 
 from typing import Any
 
-from .cells import Cells
+from heaplaw.impls.bits import align_up
+
+from .cells import Blank, Cells
 from .theorems import Control, Given, Values, one_request, theorem
 from .words import implies
 
 _TARGETS = tuple(f"tlsf,word={word},sl={sl}" for word in (32, 64) for sl in (5, 2, 3, 4))
-_XEN = ("xen-tlsf,word=32", "xen-tlsf,word=64")
+_LIMITED = ("tlsf,arena=2040,word=32,top=11", "tlsf,arena=4088,top=12")  # blocks stay below what the arena needs
+_WRONG = "heaplaw.properties.proofs.wrong_kernels"
 
 
 def _payload(heap: Any, given: Given) -> tuple[Any, Any]:
@@ -34,6 +37,13 @@ def _block(heap: Any, given: Given) -> Any:
     return block
 
 
+def _wanted(heap: Any, given: Given) -> Any:
+    """What a search is for: any multiple of the alignment, more than payloads can be."""
+    wanted = given("size", heap._g.least, heap._g.most - 1)
+    given.assume(wanted & (heap._g.word - 1) == 0)
+    return wanted
+
+
 def _file(heap: Any, block: Any) -> None:
     """A heap whose one free block has so many bytes, on the list that the heap itself puts it on."""
     heap._rows, heap._row_bits = 0, Cells(heap._g.rows)
@@ -41,24 +51,67 @@ def _file(heap: Any, block: Any) -> None:
     heap._insert(1, block)
 
 
+def _list_of(heap: Any, block: Any) -> Any:
+    """The number of the list that a block is filed on."""
+    _file(heap, block)
+    [number] = heap._heads.places()
+    return number
+
+
 def _all_but_one_block(heap: Any, values: Values) -> str:
     """All memory but for one block of ``block`` bytes is taken, then the request."""
-    head, word = values["block"], heap._word
-    rest = heap._arena - 2 * word - head - word
-    return f"a = alloc {head}\nb = alloc {rest}\nfree a\nc = alloc {values['size']}"
+    block = values.get("block", values["size"])
+    rest = heap.contract.largest - align_up(block, 2 << heap._shift - heap._sl) - heap._word
+    return f"a = alloc {block}\nb = alloc {rest}\nc = alloc 1\nfree a\nd = alloc {values['size']}"
 
 
-def _small(heap: Any, given: Given) -> Any:
+def _exactly(heap: Any, values: Values) -> str:
+    """All memory but for one block of ``size`` bytes is taken, then the request."""
+    return _all_but_one_block(heap, {"size": values["size"]})
+
+
+def _aligned_request(heap: Any, values: Values) -> str:
+    """The block begins where it must; it is as large as was looked for, and what follows is in use."""
+    align, before = 1 << values["log2 of align"], values["block"] * heap._word - 2 * heap._word
+    wanted = heap._g.with_gap(heap._adjust(values["size"]), align)
+    first = f"a = alloc {before}\n" if before > 0 else ""
+    rest = heap.contract.largest - align_up(before + wanted, 2 << heap._shift - heap._sl) - 8 * heap._word
+    return f"{first}b = alloc {wanted}\nc = alloc {rest}\nfree b\nd = alloc {values['size']} align {align}"
+
+
+def _aligned_fits(heap: Any, given: Given) -> Any:
+    """The request fits, and stands near the arena's start."""
+    block = given("block", 1, heap._g.most >> heap._bits)
+    return _fits(heap, given) & (block < 64) & (block >= 5)
+
+
+def _twice(heap: Any, values: Values) -> str:
+    """Two requests of ``size`` bytes; the first one is freed."""
+    return f"a = alloc {values['size']}\nb = alloc {values['size']}\nfree a"
+
+
+def _fits(heap: Any, given: Given) -> Any:
+    """The request fits into the heap."""
+    return given("size", 1, heap._mask) < heap._arena // 4
+
+
+def _fits_in_lists(heap: Any, given: Given) -> Any:
+    """... and lists are more than an alignment apart where it stands."""
+    return _fits(heap, given) & (given("size", 1, heap._mask) > heap._g.small)
+
+
+def _both_fit(heap: Any, given: Given) -> Any:
     """Block and request fit into the heap."""
-    return (given("block", heap._g.least, heap._g.most - 1) < heap._arena // 4) & (
-        given("size", 1, heap._mask) < heap._arena // 4
-    )
+    return _fits(heap, given) & (given("block", heap._g.least, heap._g.most - 1) < heap._arena // 4)
+
+
+# ---- sizes of requests -----------------------------------------------------------------------
 
 
 @theorem(
     "tlsf", "A payload is no smaller than what was asked for, and a multiple of the alignment.",
     kernels="Geometry.request", targets=_TARGETS, trace=one_request,
-    controls=("tlsf+T04", "tlsf+T15", "tlsf+T20", "tlsf+G27"), law="big-enough",
+    controls=("tlsf+T04", Control("tlsf+T15", _fits), "tlsf+T20", "tlsf+G27"), law="big-enough",
 )  # fmt: skip
 def serves_enough(heap: Any, given: Given) -> Any:
     size, payload = _payload(heap, given)
@@ -66,21 +119,22 @@ def serves_enough(heap: Any, given: Given) -> Any:
 
 
 @theorem(
-    "tlsf", "A size that is in range is served, one that is not is refused, and none wraps around.",
-    kernels="Geometry.request", targets=_TARGETS, trace=one_request,
-    controls=("tlsf+T04", "tlsf+T20"), law="bad-size-rejected",
+    "tlsf", "A size up to the last list's start is served, a larger one is refused, and none wraps around.",
+    kernels="Geometry.request", targets=_TARGETS + _LIMITED, trace=one_request,
+    controls=("tlsf+T04", "tlsf+T20", "tlsf@conte-3.1"), law="bad-size-rejected",
 )  # fmt: skip
 def refuses_what_would_wrap(heap: Any, given: Given) -> Any:
     g = heap._g
     size = given("size", 1, g.mask)
     payload = heap._adjust(size)
-    last = (g.most - 1) & -(1 << (g.most.bit_length() - 2 - g.sl))  # where the last list begins
+    last = (g.most - 1) & -(1 << g.most.bit_length() - 2 - g.sl)  # where the last list begins
     return implies(size <= last, payload != 0) & implies(size > last, payload == 0)
 
 
 @theorem(
     "tlsf", "A payload holds the links that a free block keeps in it.",
-    kernels="Geometry.request", targets=_TARGETS, trace=one_request, controls=("tlsf+T69",), law="tiling",
+    kernels="Geometry.request", targets=_TARGETS, trace=_twice, law="tiling",
+    controls=(Control("tlsf+T69", lambda heap, given: given("size", 1, heap._mask) <= heap._word),),
 )  # fmt: skip
 def room_for_the_links(heap: Any, given: Given) -> Any:
     return _payload(heap, given)[1] >= heap._g.least
@@ -89,7 +143,7 @@ def room_for_the_links(heap: Any, given: Given) -> Any:
 @theorem(
     "tlsf", "What was freed can be had again: a payload begins its list.",
     kernels="Geometry.request, round_up", targets=_TARGETS, trace=_all_but_one_block,
-    controls=("tlsf+T09",), law="free-then-alloc",
+    controls=(Control("tlsf+T09", _fits),), law="free-then-alloc",
 )  # fmt: skip
 def begins_its_list(heap: Any, given: Given) -> Any:
     _, payload = _payload(heap, given)
@@ -97,36 +151,90 @@ def begins_its_list(heap: Any, given: Given) -> Any:
 
 
 @theorem(
-    "tlsf", "A payload exceeds the request by no more than the step of its list and the alignment.",
+    "tlsf", "A payload exceeds the request by less than the step of its list, or is the least there is.",
     kernels="Geometry.request, round_up", targets=_TARGETS, trace=one_request,
-    controls=("heaplaw.properties.proofs.wrong_kernels:OneListUp",), law="waste-bound",
+    controls=(Control(f"{_WRONG}:OneListUp", _fits_in_lists),), law="waste-bound",
 )  # fmt: skip
 def wastes_little(heap: Any, given: Given) -> Any:
     g = heap._g
     size, payload = _payload(heap, given)
-    return payload - size < g.word + (payload >> g.sl) + g.least
+    return (payload - size < g.word) | ((payload - size) << g.sl < payload) | (payload == g.least)
+
+
+@theorem(
+    "tlsf", "An aligned payload fits into the block that is looked for, behind a gap that is none or a block.",
+    kernels="_alloc_aligned, Geometry.with_gap", targets=_TARGETS, trace=_aligned_request, law="returns",
+    controls=(Control(f"{_WRONG}:gap_without_header", _aligned_fits),), bound="alignments up to 4096",
+)  # fmt: skip
+def room_for_the_gap(heap: Any, given: Given) -> Any:
+    g, bits = heap._g, heap._bits
+    payload = given("size", g.least, g.most - 1)
+    given.assume(g.round_up(payload) == payload)  # as all payloads are
+    align = 1 << given("log2 of align", bits + 1, 12)
+    block, wanted, used = given("block", 1, g.most >> bits), [], []
+    given.assume(block << bits < g.most)
+    heap._words, heap._alignments = Blank(), Blank()
+    heap._insert = lambda lead, size: used.append((lead, size))
+    heap._take = lambda size: wanted.append(size) or block
+    heap._use = lambda lead, size: used.append((lead, size)) or lead << bits
+    handle = heap._alloc_aligned(payload, align)
+    if handle is None:  # more than a block may have
+        return True
+    gap = [size for _, size in used[:-1]]  # of the block in front, if there is one
+    end = (block << bits) + wanted[0]
+    return (handle & (align - 1) == 0) & (handle + payload <= end) & (not gap or gap[0] >= g.least)
+
+
+# ---- lists -----------------------------------------------------------------------------------
+
+
+@theorem(
+    "tlsf", "A larger block stands on the same list or on a later one.",
+    kernels="insert", targets=_TARGETS, trace=_all_but_one_block,
+    controls=(Control(f"{_WRONG}:drops_the_carry", _both_fit),), law="size-class",
+)  # fmt: skip
+def lists_are_in_order(heap: Any, given: Given) -> Any:
+    block = _block(heap, given)
+    larger = given("larger", heap._g.least, heap._g.most - 1)
+    given.assume(larger >= block)
+    return _list_of(heap, block) <= _list_of(heap, larger)
+
+
+@theorem(
+    "tlsf", "Every block that can be has its list inside the table, and every search begins there.",
+    kernels="Geometry.request, _insert, _search: insert, round_up", targets=_TARGETS + _LIMITED, trace=one_request,
+    controls=("tlsf+T01,arena=4088,top=12", "tlsf+T02"), law="returns",
+)  # fmt: skip
+def lists_lie_in_the_table(heap: Any, given: Given) -> Any:
+    _, payload = _payload(heap, given)
+    _file(heap, _block(heap, given))  # a place outside raises
+    heap._rows, heap._row_bits = 0, Cells(heap._g.rows)
+    heap._search(payload)
+    return heap._g.insert(heap._g.round_up(payload))[0] < heap._g.rows
+
+
+# ---- searches --------------------------------------------------------------------------------
 
 
 @theorem(
     "tlsf", "A search finds no block that is smaller than the request.",
     kernels="_insert, _search: insert, round_up, from_level", targets=_TARGETS, trace=_all_but_one_block,
-    controls=(Control("tlsf+T46", _small),), law="search-fit",
+    controls=(Control("tlsf+T46", _both_fit),), law="search-fit",
 )  # fmt: skip
 def finds_no_smaller(heap: Any, given: Given) -> Any:
-    _, payload = _payload(heap, given)
-    block = _block(heap, given)
+    wanted, block = _wanted(heap, given), _block(heap, given)
     _file(heap, block)
-    return True if heap._search(payload) < 0 else block >= payload
+    return True if heap._search(wanted) < 0 else block >= wanted
 
 
 @theorem(
-    "tlsf", "A search finds a block that is as large as the payload.",
+    "tlsf", "A search finds a block that is no smaller than the payload.",
     kernels="_insert, _search: insert, round_up, from_level", targets=_TARGETS, trace=_all_but_one_block,
-    controls=(Control("tlsf+T39", _small),), law="no-spurious-refusal",
+    controls=(Control("tlsf+T39", lambda heap, given: _wanted(heap, given) < heap._arena * 3 // 4, _exactly),),
+    law="no-spurious-refusal",
 )  # fmt: skip
 def finds_what_fits(heap: Any, given: Given) -> Any:
-    _, payload = _payload(heap, given)
-    block = _block(heap, given)
-    given.assume(block >= payload)
+    wanted, block = _wanted(heap, given), _block(heap, given)
+    given.assume(block >= heap._g.round_up(wanted))
     _file(heap, block)
-    return heap._search(payload) >= 0
+    return heap._search(wanted) >= 0

@@ -50,6 +50,24 @@ class Cells:
     def __iter__(self) -> Iterator[Any]:
         return (self[at] for at in range(self._length))
 
+    def places(self) -> list[Any]:
+        """Where something was written, in the order of writing."""
+        return [place for place, _ in self._written]
+
     def _check(self, at: Any) -> None:
         if at < 0 or at >= self._length:
             raise IndexError(f"place {at} of {self._length}")
+
+
+class Blank:
+    """Memory that a theorem is not about: every place holds 0, whatever is written.
+
+    >>> memory = Blank(); memory[5] = 7; memory[5]
+    0
+    """
+
+    def __getitem__(self, at: Any) -> int:
+        return 0
+
+    def __setitem__(self, at: Any, value: Any) -> None:
+        """Nothing is kept."""

@@ -30,6 +30,7 @@ from .words import Truth, Word, term_of
 
 MOST_VALUES = 5_000  # that one index may have
 STEPS = 40_000_000  # of the solver, for one question: what it may do, whatever else the machine does
+_EASY = 50_000  # steps within which a question is answered best by the solver that has answered those before
 
 
 class Unsure(Exception):  # noqa: N818 - nothing is wrong; it is not known
@@ -53,7 +54,7 @@ class Path:
         """An input: any integer from ``low`` to ``high``; the same for the same name."""
         known = self.inputs.get(name)
         if known is None:
-            term = z3.BitVec(name, self.width)
+            term = _input(name, low, high, self.width)
             known = self.inputs[name] = Word(self, term, low, high)
             self._paths.bound(name, z3.And(term >= low, term <= high))
         return known
@@ -97,9 +98,16 @@ class Path:
     def values(self, model: Any) -> dict[str, int]:
         """What the inputs are in a model."""
         return {
-            name: model.eval(z3.BitVec(name, self.width), model_completion=True).as_signed_long()
-            for name in self.inputs
+            name: model.eval(word.term, model_completion=True).as_signed_long() for name, word in self.inputs.items()
         }
+
+
+def _input(name: str, low: int, high: int, width: int) -> Any:
+    """A term of its own that has no more bits than its values: what is surely 0 need not be thought about."""
+    bits = high.bit_length() if low >= 0 else width
+    if bits >= width:
+        return z3.BitVec(name, width)
+    return z3.ZeroExt(width - bits, z3.BitVec(name, bits)) if bits else z3.BitVecVal(0, width)
 
 
 class Paths:
@@ -112,10 +120,11 @@ class Paths:
     def __init__(self, width: int, steps: int = STEPS, deadline: float = float("inf")) -> None:
         self.width, self.steps, self.deadline = width, steps, deadline
         self.count = 0  # paths so far
-        self.solving = 0.0  # seconds in the solver
+        self.solving = 0.0  # seconds of CPU time in the solver
         self._solver = z3.Solver()
         self._taken: list[tuple[Any, bool, bool]] = []  # (term, answer, the other one is possible too)
         self._bounds: dict[str, Any] = {}
+        self._model: Any = None  # of the current path, where one is known
 
     def __iter__(self) -> Iterator[Path]:
         more = True
@@ -129,6 +138,7 @@ class Paths:
         while self._taken:
             term, answer, both = self._taken.pop()
             self._solver.pop()
+            self._model = None
             if both:
                 self._push(term, not answer, False)
                 return True
@@ -143,6 +153,7 @@ class Paths:
         """What is known of an input.  ValueError when it is not what it was on another path."""
         if name not in self._bounds:
             self._bounds[name] = condition
+            self._model = None  # which knows nothing of it
         elif not self._bounds[name].eq(condition):
             raise ValueError(f"the bounds of {name} depend on the path")
 
@@ -150,8 +161,12 @@ class Paths:
         """The answer to the ``at``-th question of this path: the one remembered, or the first that is possible."""
         if at < len(self._taken):
             return self._taken[at][1]
-        yes = self._possible(term)
-        no = not yes or self._possible(z3.Not(term))
+        known = None if self._model is None else z3.is_true(self._model.eval(term, model_completion=True))
+        before = self._model
+        yes = known is True or self._possible(term)
+        model = self._model if yes else before
+        no = not yes or known is False or self._possible(z3.Not(term))
+        self._model = model
         self._push(term, yes, yes and no)
         return yes
 
@@ -167,24 +182,33 @@ class Paths:
 
     def model_of(self, term: Any) -> Any:
         """A model of the current path and this; None if there is none.  Raises Unsure."""
-        solver = z3.SolverFor("QF_BV")  # a new one may simplify as one that goes on must not
-        solver.add(*self._bounds.values(), *(told if so else z3.Not(told) for told, so, _ in self._taken), term)
-        answer = self._check(solver)
+        answer, solver = self._ask_anew(term)
         if answer == z3.unknown:
             raise Unsure(f"the solver gave up: {solver.reason_unknown()}")
         return solver.model() if answer == z3.sat else None
 
     def _possible(self, term: Any) -> bool:
-        """May this be so on the current path?"""
-        return self._check(self._solver, *self._bounds.values(), term) != z3.unsat
+        """May this be so on the current path?  A model that says so is kept."""
+        solver = self._solver
+        answer = self._check(solver, min(_EASY, self.steps), *self._bounds.values(), term)
+        if answer == z3.unknown:
+            answer, solver = self._ask_anew(term)
+        self._model = solver.model() if answer == z3.sat else None
+        return bool(answer != z3.unsat)
 
-    def _check(self, solver: Any, *terms: Any) -> Any:
+    def _ask_anew(self, term: Any) -> tuple[Any, Any]:
+        """(answer, solver) to the current path and this: a new solver may simplify as one that goes on must not."""
+        solver = z3.SolverFor("QF_BV")
+        solver.add(*self._bounds.values(), *(told if so else z3.Not(told) for told, so, _ in self._taken), term)
+        return self._check(solver, self.steps), solver
+
+    def _check(self, solver: Any, steps: int, *terms: Any) -> Any:
         if time.monotonic() > self.deadline:
             raise Unsure("time was up")
-        started = time.perf_counter()
-        solver.set("rlimit", self.steps)  # counts anew for each question
+        started = time.process_time()
+        solver.set("rlimit", steps)  # counts anew for each question
         answer = solver.check(*terms)
-        self.solving += time.perf_counter() - started
+        self.solving += time.process_time() - started
         return answer
 
 

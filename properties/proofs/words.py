@@ -125,19 +125,25 @@ class Word:
         return self.__divmod__(other)[1]
 
     def __rfloordiv__(self, other: int) -> Any:
-        return divmod(Word(self.run, self._term(other), other, other), self)[0]
+        return self.__rdivmod__(other)[0]
 
     def __rmod__(self, other: int) -> Any:
-        return divmod(Word(self.run, self._term(other), other, other), self)[1]
+        return self.__rdivmod__(other)[1]
+
+    def __rdivmod__(self, other: int) -> tuple[Any, Any]:
+        return _lifted(self.run, other).__divmod__(self)
 
     def __divmod__(self, other: Any) -> tuple[Any, Any]:
-        """Quotient, rounded down, and remainder; by what is positive."""
+        """Quotient, rounded down, and remainder."""
         if not isinstance(other, Word) and other > 0 and not other & (other - 1):
             return self >> (other.bit_length() - 1), self & (other - 1)
         low, high = _bounds(other)
         if low < 1:
-            if not other > 0:
-                raise ZeroDivisionError("a word divided by what may be 0 or less")
+            if other == 0:
+                raise ZeroDivisionError("division by zero")
+            if other < 0:
+                down, left = divmod(-self, -other)
+                return down, -left
             low = 1
         down = (self.low // (low if self.low < 0 else high), self.high // (low if self.high >= 0 else high))
         left = (0, high - 1 if self.low < 0 else min(high - 1, self.high))

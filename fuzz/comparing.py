@@ -1,0 +1,91 @@
+"""``heaplaw compare``: what a change of strategy changes.  Kernels so far: functions of whole numbers."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from heaplaw.impls.registry import BUILT_IN, factory, parse
+from heaplaw.properties.proofs import differing
+from heaplaw.properties.proofs.differing import Difference, KernelError
+from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
+
+from . import report
+from .options import Duration, Problem, console, json_option, seed_option
+
+_CODES = {differing.SAME: PASSED, differing.DIFFERENT: COUNTEREXAMPLE}
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new")
+@click.option("--where", default="", metavar="CONDITION", help="Only such arguments, as in 'size > 0'.")
+@click.option("--time", "seconds", type=Duration(), default="20s", show_default=True, help="Processor time.")
+@seed_option
+@json_option
+def compare(old: str, new: str, where: str, seconds: float, seed: int, json_path: Path | None) -> int:
+    """Compare two kernels, OLD and NEW: functions of whole numbers, as module:function or file.py:function.
+
+    Ends with 0 if every path through both was taken and they never differ, with 1 and the arguments if they differ,
+    with 3 if neither is known. Parameters with a default keep it. Nothing is drawn at random: --seed is accepted as
+    everywhere.
+
+    \b
+    Example: heaplaw compare heaplaw.impls.kmalloc_classes:kmalloc_class mine.py:kmalloc_class --where "size > 0"
+    """
+    if _is_target(old) and _is_target(new):
+        raise Problem(f"{old} and {new} are targets; only functions are compared for now, as in module:function")
+    try:
+        found = differing.differ(old, new, seconds, where)
+    except KernelError as problem:
+        raise Problem(str(problem)) from None
+    code = _CODES.get(found.verdict, INCONCLUSIVE)
+    if json_path is not None:
+        json_path.write_text(report.to_json(_as_data(found, where, code)))
+    _show(console(), found, where, code)
+    return code
+
+
+def _is_target(name: str) -> bool:
+    """Does it name an allocator and not a function?"""
+    base = parse(name).base
+    if base in BUILT_IN:
+        return True
+    if ":" not in base:
+        raise Problem(f"unknown target {name!r}, and no function: that is module:function or file.py:function")
+    try:
+        differing.kernel(name)
+    except KernelError:
+        factory(name)  # complains of what is no target either
+        return True
+    return False
+
+
+def _as_data(found: Difference, where: str, code: int) -> dict[str, object]:
+    """The report; no times, so that it is the same every time."""
+    return {
+        "format": "heaplaw comparison 1", "what": "kernels", "old": found.one, "new": found.two, "where": where,
+        "verdict": found.verdict, "arguments": found.arguments, "results": list(filter(None, found.results)),
+        "why": found.why, "exit": code,
+    }  # fmt: skip
+
+
+def _show(out: Console, found: Difference, where: str, code: int) -> None:
+    """Both results, and one line that says what the exit code says."""
+    names = (found.one, found.two)
+    lines = []
+    if found.verdict == differing.DIFFERENT:
+        wide = max(map(len, names))
+        lines = [f"{name:{wide}}  {result}" for name, result in zip(names, found.results, strict=True)] + [""]
+        said = f"they differ for {found.call}"
+    elif found.verdict == differing.SAME:
+        given = f" where {where}" if where else ""
+        said = f"they behave the same{given}: all paths were taken"
+    else:
+        said = f"{found.verdict}: {found.why}"
+    for name in names:
+        if known := differing.kept(differing.kernel(name)):
+            lines.append(f"{name} keeps {', '.join(f'{key}={value!r}' for key, value in known.items())}")
+    for line in [*lines, f"{said} (exit {code})"]:
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
