@@ -21,7 +21,8 @@ _WORD = 8
 def _kernel(heap: Any, name: str) -> Any:
     """A function of the module of geometry that the heap was made with."""
     plain = next(kind for kind in type(heap).__mro__ if kind.__name__ == "Slub")
-    return plain.__init__.__globals__["layout"].__wrapped__.__globals__[name]
+    made: Any = vars(plain)["__init__"]
+    return made.__globals__["layout"].__wrapped__.__globals__[name]
 
 
 def _sizes(heap: Any, given: Given) -> tuple[Any, int, str, Any, Any, Any]:

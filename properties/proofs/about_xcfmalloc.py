@@ -145,7 +145,8 @@ def keeps_every_byte(heap: Any, given: Given) -> Any:
 @theorem(
     "xcfmalloc", "A request is refused only if no two blocks hold it, and then both are free and listed as before.",
     kernels="alloc, _find_remove_block, _smaller_allowed, _return_blocks", targets=_SMALL, trace=_fill_but_two,
-    controls=(f"xcfmalloc@2011-09-v1,{_TWO_PAGES}", f"xcfmalloc+XC04,{_TWO_PAGES}"), law="no-spurious-refusal", bound=_FEW_BLOCKS,
+    controls=(f"xcfmalloc@2011-09-v1,{_TWO_PAGES}", f"xcfmalloc+XC04,{_TWO_PAGES}"), law="no-spurious-refusal",
+    bound=_FEW_BLOCKS,
 )  # fmt: skip
 def serves_what_two_hold(heap: Any, given: Given) -> Any:
     size = given("size", 0, heap._layout.max_alloc)

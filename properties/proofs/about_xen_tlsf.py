@@ -156,7 +156,7 @@ def pool_holds_the_padding(heap: Any, given: Given) -> Any:
         Control("xen-tlsf+T57,pages=8", _unpooled),
         Control("xen-tlsf@3.4,pages=8", lambda heap, given: given("align", 1, heap._mask) <= 16),
         Control(_WRONG + "OrderOfTheSize,pages=8", _two_pages),
-    ), law="no-spurious-refusal",
+    ), law="big-enough",
 )  # fmt: skip
 def pages_hold_the_rest(heap: Any, given: Given) -> Any:
     size, align = _request(heap, given)

@@ -26,7 +26,7 @@ from ..verdict import Finding, Tally
 
 if TYPE_CHECKING:
     from .proving import Proof
-    from .theorems import Control, Theorem
+    from .theorems import Theorem
 
 NAME = "symbolic"
 _SECONDS = 60.0  # ceiling for a theorem
@@ -54,16 +54,18 @@ def check(
     ``only`` limits the laws, ``most`` the findings; ``operations`` are as many as it takes.  ``deadline`` is a
     ``time.monotonic`` value.  What was not proved is inconclusive.  Raises TargetError.
     """
+    from .proving import prove
+
     chosen, started, used = set(only), time.monotonic(), time.process_time()
     checker = Checker(factory(variants(name)[0])())
     tally = Tally(name, NAME, lacking=lacking(checker.shows, checker.contract))
-    for theorem, target, control in _asked(name):
+    for theorem, target in _asked(name):
         if chosen and theorem.law not in chosen:
             continue
         if len(tally.findings) >= (len(LAWS) if most is None else most):
             break
         left = deadline - time.monotonic()
-        proof = _proved(theorem, target, control, min(_SECONDS, left)) if left > 0 else None
+        proof = prove(theorem, target, seconds=min(_SECONDS, left)) if left > 0 else None
         _enter(tally, theorem, proof)
         for found in tally.findings:
             found.seconds = found.seconds or time.process_time() - used
@@ -73,28 +75,15 @@ def check(
     return tally
 
 
-def _asked(name: str) -> Iterator[tuple[Theorem, str, Control | None]]:
-    """Theorems, configurations, and a control that says which counterexamples fit a small heap."""
+def _asked(name: str) -> Iterator[tuple[Theorem, str]]:
+    """Theorems, and the configurations that they are proved for."""
     from .theorems import all_theorems
 
     parts = parse(name)
     for theorem in all_theorems():
         if theorem.target == parts.base:
-            targets = theorem.targets if name == parts.base else variants(name)
-            fitting = next((control for control in theorem.controls if control.within is not None), None)
-            for target in targets:
-                yield theorem, target, fitting
-
-
-def _proved(theorem: Theorem, target: str, fitting: Control | None, seconds: float) -> Proof:
-    """Where a counterexample cannot be told because it is too large, one that fits is looked for."""
-    from .proving import REFUTED, prove
-
-    proof = prove(theorem, target, seconds=seconds)
-    if proof.verdict == REFUTED and not proof.trace and fitting is not None:
-        other = prove(theorem, target, seconds=seconds, control=fitting)
-        proof = other if other.trace else proof
-    return proof
+            for target in theorem.targets if name == parts.base else variants(name):
+                yield theorem, target
 
 
 def _enter(tally: Tally, theorem: Theorem, proof: Proof | None) -> None:

@@ -9,10 +9,11 @@ names: that a hint is at most the longest free run is not enough to show that it
     used    1 1 . . . 1 1 .|. . 1 ...      any bits, in three blocks of eight
     contig      [-----]      [---]         any lengths and places, as long as the bits are free
 
-Bounded: three blocks of 8 bits (four with ``deep``), chunks that hide nothing.  Larger blocks are not covered.
-Not bounded: the number of operations; which areas, holes and hints there are.  A step takes any free area that
-a search may find (``FOUND``), which is more than it does find; that a search finds no others is shown too, of
-the search itself, from any state of the invariant.
+Bounded: three blocks of 8 bits (four with ``deep``), in chunks that hide nothing (no static or reserved bytes).
+Larger blocks are not covered.  Not bounded: the number of operations.  A step takes any free area that does not
+begin inside a block's left run, which is more than a search finds, or gives any used bits back.  That searches
+find no other areas is shown of their own code, in two parts: where the descriptors tell to scan (any request, from
+any bit on), and the scan of the bitmap from there.  The scan alone is shown for blocks of half as many bits.
 
 Two places are cut, so that each question is small.  Where a chunk walks its blocks' descriptors, questions about
 blocks show that these are as the invariant says, and questions about the chunk know only this of them.
@@ -31,14 +32,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice, permutations
+from itertools import islice, pairwise, permutations
 from typing import Any, NamedTuple
 
 import z3
 
 from heaplaw.impls.percpu_blocks import BlockHints
 from heaplaw.impls.percpu_chunk import Chunk
-from heaplaw.impls.registry import factory, parse
+from heaplaw.impls.registry import factory
 from heaplaw.operations import birth_name
 from heaplaw.trace import Trace
 
@@ -364,10 +365,8 @@ def questions(deep: bool) -> list[Question]:
 
 def controls() -> list[Question]:
     """Steps that must be refuted, each by a trace."""
-    found = []
-    for revision in REFUTABLE:
-        found.append(Question("percpu-bitmap/chunk-hints-after-alloc", target_of(revision, 3, 8), "alloc", 0, 1, "chunk"))
-    return found
+    theorem = "percpu-bitmap/chunk-hints-after-alloc"
+    return [Question(theorem, target_of(revision, 3, 8), "alloc", 0, 1, "chunk") for revision in REFUTABLE]
 
 
 def target_of(revision: str, blocks: int, bits: int) -> str:
@@ -379,11 +378,12 @@ def target_of(revision: str, blocks: int, bits: int) -> str:
 def questions_of(revision: str, blocks: int, bits: int) -> list[Question]:
     """Every question about a revision, for chunks of so many blocks of so many bits."""
     target, prefix = target_of(revision, blocks, bits), "percpu-bitmap"
-    aligned = range(bits.bit_length())
+    narrow = target_of(revision, blocks, bits // 2 if bits > 4 else bits)
+    aligned, fewer = range(bits.bit_length()), range(min(bits, max(bits // 2, 4)).bit_length())
     spans = [(first, last) for first in range(blocks) for last in range(first, blocks)]
     found = [Question(f"{prefix}/hints-when-fresh", target, "fresh")]
     found += [Question(f"{prefix}/search-keeps-left-runs", target, "place", power) for power in aligned]
-    found += [Question(f"{prefix}/search-keeps-left-runs", target, "scan", power) for power in aligned]
+    found += [Question(f"{prefix}/search-keeps-left-runs", narrow, "scan", power) for power in fewer]
     found += [Question(f"{prefix}/block-hints-after-alloc", target, "hole", index) for index in range(blocks)]
     for about, name in (("blocks", "block"), ("chunk", "chunk")):
         for step in ("alloc", "free"):
@@ -432,7 +432,7 @@ def _answered(question: Question, found: Proof, steps: int, deadline: float) -> 
 def _refuted(question: Question, run: Merged, name: str, claim: Any) -> dict[str, Any] | None:
     """What a proof says of a claim that fails: with a trace, or that none was found.  None where it holds."""
     if claim is True:
-        return None
+        return None  # of integers: of a block that is not touched
     first: dict[str, Any] | None = None
     excluded = len(run.assumed)
     for _ in range(TRIES):
@@ -477,25 +477,26 @@ def _story(question: Question, values: dict[str, int]) -> tuple[str, str] | None
     at, end = values["at"], values["end"]
     for joined in (False, True):
         pieces = _pieces(question, values, joined)
-        filled = [f"{birth_name(index)} = alloc {(piece.end - piece.start) * _GRANULE}" for index, piece in enumerate(pieces)]
+        sizes = [(piece.end - piece.start) * _GRANULE for piece in pieces]
+        filled = [f"{birth_name(index)} = alloc {size}" for index, size in enumerate(sizes)]
         for order in _orders([index for index, piece in enumerate(pieces) if not piece.kept]):
             before = [*filled, *[f"free {birth_name(index)}" for index in order]]
             if question.step == "free":
                 (taken,) = [index for index, piece in enumerate(pieces) if piece.start == at]
                 lasts = [f"free {birth_name(taken)}"]
             else:
-                aligned = at & -at or 1 << question_bits(question)
-                size = (end - at) * _GRANULE
-                lasts = [f"{birth_name(len(pieces))} = alloc {size} align {_GRANULE << power}" for power in range(aligned.bit_length())]
+                request = f"{birth_name(len(pieces))} = alloc {(end - at) * _GRANULE} align"
+                lasts = [f"{request} {_GRANULE << power}" for power in _alignments(question, at)]
             for last in lasts:
                 if _breaks(question, [*before, last]) and (told := _replayed(question, [*before, last])):
                     return told
     return None
 
 
-def question_bits(question: Question) -> int:
-    """Log2 of the bits of a block."""
-    return _chunk_of(question.target).shift
+def _alignments(question: Question, at: int) -> range:
+    """Log2 of those, in bits, that a request which is given this place may have."""
+    chunk = _chunk_of(question.target)
+    return range(min((at | chunk.block_bits) & -(at | chunk.block_bits), chunk.block_bits).bit_length())
 
 
 def _pieces(question: Question, values: dict[str, int], joined: bool) -> list[_Piece]:
@@ -508,7 +509,7 @@ def _pieces(question: Question, values: dict[str, int], joined: bool) -> list[_P
     if not joined:
         cuts |= {one for one in range(size, chunk.nr_bits, size) if not used[one]}
     places = sorted(cuts)
-    return [_Piece(start, stop, bool(used[start])) for start, stop in zip(places, places[1:], strict=False)]
+    return [_Piece(start, stop, bool(used[start])) for start, stop in pairwise(places)]
 
 
 def _orders(freed: list[int]) -> Iterator[tuple[int, ...]]:

@@ -31,7 +31,6 @@ import builtins
 import inspect
 import operator
 import textwrap
-import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -39,52 +38,29 @@ from typing import Any, NamedTuple
 
 import z3
 
-from .paths import STEPS, Unsure
-from .words import Truth, Word, term_of
+from .choices import (
+    UNBOUND,
+    Cell,
+    Choices,
+    NotSupported,
+    Partly,
+    both,
+    bounds_of,
+    negated,
+    nothing,
+    plain,
+)
+from .paths import STEPS
+from .words import Truth, Word
 
 MOST_ROUNDS = 200  # of a loop whose end is open
-_LIGHT_STEPS = 2_000_000  # of the solver, to prune: where it does not know, nothing is pruned
 _INTERPRETED = "heaplaw."  # code of these modules is read; of others only a few built-in functions are known
-
-
-class NotSupported(Exception):  # noqa: N818 - nothing is wrong; this code cannot be read here
-    """Code that is not known how to run on words."""
-
-
-class _Unbound:
-    """A name without a value."""
-
-
-UNBOUND = _Unbound()
-
-
-class Partly(NamedTuple):
-    """A value that is there on a condition."""
-
-    value: Any
-    condition: Any
-
-
-class Unmixed:
-    """What two branches left that cannot be one value; only who reads it is wrong."""
-
-
-UNMIXED = Unmixed()
 
 
 class Several(NamedTuple):
     """One of these objects: what an open index picks of a list of them.  Its attributes can be read."""
 
     objects: tuple[tuple[Any, Any], ...]  # (condition, object)
-
-
-class Cell:
-    """One place that is written and merged as attributes are."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
 
 
 class Frame:
@@ -95,260 +71,29 @@ class Frame:
         self.names: dict[str, Any] = {}
         self.returned, self.result = Cell(False), Cell(UNBOUND)
         self.feeds: Callable[[Any], None] | None = None  # a generator's consumer
+        self.begun = False  # as a generator
 
 
 class Lazy(NamedTuple):
     """A generator that has not begun: called function or expression, and the frame it runs in."""
 
     frame: Frame
-    run: Callable[[Callable[[Any], None]], None]
+    act: Callable[[Callable[[Any], None]], None]
+
+    def run(self, consumer: Callable[[Any], None]) -> None:
+        """To its end, or to that of its consumer; once."""
+        if self.frame.begun:
+            raise NotSupported("a generator is gone through twice")
+        self.frame.begun = True
+        self.act(consumer)
 
 
-class _Scope:
-    """Writes of a branch, with what was there before."""
-
-    __slots__ = ("condition", "old")
-
-    def __init__(self, condition: Any) -> None:
-        self.condition = condition
-        self.old: dict[tuple[int, Any], tuple[Any, Any, Any]] = {}  # (id, key) -> (container, key, value)
-
-
-class Merged:
+class Merged(Choices):
     """One run of code on words.  ``width`` in bits; ``steps``: of the solver for one question."""
 
     def __init__(self, width: int, steps: int = STEPS) -> None:
-        self.width, self.steps = width, steps
-        self.deadline = float("inf")  # a ``time.monotonic`` value, above what steps allow
-        self.inputs: dict[str, Word] = {}
-        self.assumed: list[Any] = []
-        self.duties: list[tuple[Any, str]] = []  # (what must hold, why)
+        super().__init__(width, steps)
         self.hooks: dict[Any, Callable[..., Any]] = {}  # function -> what stands for it
-        self._scopes: list[_Scope] = [_Scope(True)]
-        self._stops: list[Cell] = []  # any of them true: the code that follows is not reached
-        self._light, self._light_names = z3.Solver(), set[str]()
-        self._light.set("rlimit", _LIGHT_STEPS)
-
-    # ---- inputs ----------------------------------------------------------------------------
-
-    def word(self, name: str, low: int, high: int, *, light: bool = False) -> Any:
-        """An input: any integer from ``low`` to ``high``.
-
-        ``light``: tests that speak of such inputs alone are put to the solver at once, so that less is run.
-        """
-        if low == high:
-            return low
-        term = z3.BitVec(name, self.width)
-        word = self.inputs[name] = Word(self, term, low, high)
-        if light:
-            self._light_names.add(name)
-        self.assume(Truth(self, z3.And(term >= low, term <= high)))
-        return word
-
-    def assume(self, truth: Any) -> None:
-        """Nothing is claimed where this does not hold."""
-        term = term_of(truth)
-        self.assumed.append(term)
-        if _speaks_only_of(self._light_names, term):
-            self._light.add(term)
-
-    # ---- what words ask --------------------------------------------------------------------
-
-    def decide(self, term: Any) -> bool:
-        """Nothing is decided: both ways are run."""
-        raise NotSupported("a value is asked for its truth inside an operation")
-
-    def value_of(self, word: Word) -> int:
-        """No value is picked."""
-        raise NotSupported(f"an integer is needed where there is {word!r}")
-
-    def holds(self, term: Any) -> bool:
-        """A duty: what is run relies on it.  ``duties`` are to be shown with the claim."""
-        self.owe(term, "a value may leave the width")
-        return True
-
-    def owe(self, term: Any, why: str) -> None:
-        """This must hold where the code is now."""
-        if isinstance(term, bool):
-            if term:
-                return
-            term = z3.BoolVal(False)
-        conditions = [scope.condition for scope in self._scopes if scope.condition is not True]
-        self.duties.append((z3.Or(*[_not(one) for one in conditions], term) if conditions else term, why))
-
-    # ---- asking the solver -------------------------------------------------------------------
-
-    def counterexample(self, claim: Any) -> Any:
-        """A model of the inputs for which the claim or a duty fails, or None.  Raises Unsure."""
-        return self._ask(z3.Not(z3.And(term_of(claim), *[duty for duty, _ in self.duties])))
-
-    def failing(self, claim: Any) -> Any:
-        """As ``counterexample``, but of this claim alone; the duties are to be shown elsewhere."""
-        return self._ask(z3.Not(term_of(claim)))
-
-    def _ask(self, *terms: Any) -> Any:
-        """A model of what is assumed and these, or None."""
-        if time.monotonic() > self.deadline:
-            raise Unsure("time was up")
-        solver = z3.SolverFor("QF_BV")
-        solver.set("rlimit", self.steps)
-        solver.set("timeout", int(min(max(self.deadline - time.monotonic(), 0.001) * 1000, 2**31)))
-        solver.add(*self.assumed, *terms)
-        answer = solver.check()
-        if answer == z3.unknown:
-            raise Unsure(f"the solver gave up: {solver.reason_unknown()}")
-        return solver.model() if answer == z3.sat else None
-
-    def possible(self) -> bool:
-        """Is there any input of which something is claimed?  Raises Unsure."""
-        return self._ask() is not None
-
-    def holds_now(self, claim: Any) -> bool:
-        """Is this so, and every duty met, whatever the inputs are?  Raises Unsure."""
-        return self.counterexample(claim) is None
-
-    def unmet(self, model: Any) -> str | None:
-        """Which duty fails in a model."""
-        for duty, why in self.duties:
-            if z3.is_false(model.eval(duty, model_completion=True)):
-                return why
-        return None
-
-    def value(self, model: Any, what: Any) -> int:
-        """A word's, a truth's or an integer's value in a model."""
-        if isinstance(what, Truth):
-            return int(z3.is_true(model.eval(what.term, model_completion=True)))
-        return int(model.eval(what.term, model_completion=True).as_signed_long()) if isinstance(what, Word) else what
-
-    def _settled(self, term: Any) -> bool | None:
-        """What this is wherever it is asked, of light inputs; None where it is open, or not light."""
-        if not self._light_names or not _speaks_only_of(self._light_names, term):
-            return None
-        if self._light.check(term) == z3.unsat:
-            return False
-        return True if self._light.check(z3.Not(term)) == z3.unsat else None
-
-    def truth(self, value: Any) -> Any:
-        """As ``if`` takes a value: a bool, or a term."""
-        if isinstance(value, Word):
-            value = value != 0
-        if not isinstance(value, Truth):
-            return bool(self.seen(value))
-        term = value.term
-        if z3.is_true(term) or z3.is_false(term):
-            return z3.is_true(term)
-        settled = self._settled(term)
-        return term if settled is None else settled
-
-    def seen(self, value: Any) -> Any:
-        """A value that is read: it must be there."""
-        if isinstance(value, Partly):
-            self.owe(value.condition, "a name may be read before it is bound")
-            return value.value
-        if value is UNBOUND:
-            raise NotSupported("a name is read before it is bound")
-        if value is UNMIXED:
-            raise NotSupported("a value is read that is one of two kinds")
-        return value
-
-    # ---- scopes ------------------------------------------------------------------------------
-
-    def write(self, container: Any, key: Any, value: Any) -> None:
-        """Into an attribute, a list or a dictionary of names, so that it can be undone."""
-        old = self._scopes[-1].old
-        place = (id(container), key)
-        if place not in old:
-            old[place] = (container, key, _get(container, key))
-        _set(container, key, value)
-
-    def _inside(self, condition: Any, act: Callable[[], Any]) -> tuple[Any, dict[tuple[int, Any], tuple[Any, Any, Any]]]:
-        """Run under a condition; (what it returned, what it left in each place), with its writes undone."""
-        scope = _Scope(condition)
-        self._scopes.append(scope)
-        try:
-            answer = act()
-        finally:
-            self._scopes.pop()
-        left = {place: (container, key, _get(container, key)) for place, (container, key, _) in scope.old.items()}
-        for container, key, value in scope.old.values():
-            _set(container, key, value)
-        return answer, left
-
-    def go_on(self, act: Callable[[], None]) -> None:
-        """Run what follows an exit, where that was not taken."""
-
-        def reached() -> None:
-            for cell in self._stops:
-                if cell.value is not False:  # as is known here
-                    self.write(cell, "value", False)
-            act()
-
-        live = self.live()
-        if live is True:
-            act()
-        elif live is not False:
-            self.choose(live, reached, _nothing)
-
-    def choose(self, condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
-        """What ``yes`` returns where the condition holds, else what ``no`` does; and of their writes likewise."""
-        if isinstance(condition, bool):
-            return yes() if condition else no()
-        one, ones = self._inside(condition, yes)
-        two, twos = self._inside(_not(condition), no)
-        for place in {**ones, **twos}:
-            container, key, _ = ones.get(place) or twos[place]
-            old = _get(container, key)
-            first = ones[place][2] if place in ones else old
-            second = twos[place][2] if place in twos else old
-            self.write(container, key, self.mix(condition, first, second))
-        return self.mix(condition, one, two)
-
-    def mix(self, condition: Any, one: Any, two: Any) -> Any:
-        """One value that is the first where the condition holds."""
-        if one is two:
-            return one
-        if isinstance(one, Partly) or isinstance(two, Partly) or one is UNBOUND or two is UNBOUND:
-            return self._mix_partly(condition, one, two)
-        if isinstance(one, bool | Truth) and isinstance(two, bool | Truth):
-            return self._mix_truths(condition, one, two)
-        if isinstance(one, int | Word | Truth) and isinstance(two, int | Word | Truth):
-            return self._mix_numbers(condition, self.number(one), self.number(two))
-        if isinstance(one, tuple) and isinstance(two, tuple) and len(one) == len(two):
-            return tuple(self.mix(condition, first, second) for first, second in zip(one, two, strict=True))
-        return UNMIXED
-
-    def _mix_partly(self, condition: Any, one: Any, two: Any) -> Any:
-        (first, there), (second, where) = _parted(one), _parted(two)
-        both = _or(_and(condition, there), _and(_not(condition), where))
-        if first is UNBOUND or second is UNBOUND:
-            return Partly(second if first is UNBOUND else first, both)
-        mixed = self.mix(condition, first, second)
-        return mixed if both is True else Partly(mixed, both)
-
-    def _mix_truths(self, condition: Any, one: Any, two: Any) -> Any:
-        first, second = _plain(one), _plain(two)
-        mixed = _or(_and(condition, first), _and(_not(condition), second))
-        return mixed if isinstance(mixed, bool) else Truth(self, mixed)
-
-    def _mix_numbers(self, condition: Any, one: Any, two: Any) -> Any:
-        (low, high), (least, most) = _bounds(one), _bounds(two)
-        if low == high == least == most:
-            return one
-        first, second = self._term(one), self._term(two)
-        if first.eq(second):
-            return Word(self, first, min(low, least), max(high, most))
-        return Word(self, z3.If(condition, first, second), min(low, least), max(high, most))
-
-    def _term(self, value: Any) -> Any:
-        return value.term if isinstance(value, Word) else z3.BitVecVal(value, self.width)
-
-    def number(self, value: Any) -> Any:
-        """A truth counts as 0 or 1."""
-        if isinstance(value, Truth):
-            return Word(self, z3.If(value.term, self._term(1), self._term(0)), 0, 1)
-        return int(value) if isinstance(value, bool) else value
-
-    # ---- running -----------------------------------------------------------------------------
 
     def call(self, function: Any, *args: Any) -> Any:
         """Call a function or a bound method on words."""
@@ -362,32 +107,13 @@ class Merged:
         finally:
             self.hooks[function] = hook
 
-    def live(self) -> Any:
-        """Is what follows reached?  A bool, or a term."""
-        stopped: Any = False
-        for cell in self._stops:
-            stopped = _or(stopped, _plain(cell.value))
-        return _not(stopped)
-
-    def stopping(self, cells: Sequence[Cell], act: Callable[[], None]) -> None:
-        """Run with these cells, and no others, as what ends the code."""
-        before, self._stops = self._stops, list(cells)
-        try:
-            act()
-        finally:
-            self._stops = before
-
-    @property
-    def stops(self) -> list[Cell]:
-        """What ends the code that runs now."""
-        return self._stops
-
 
 class _Reader:
     """Statements and expressions, by their syntax trees."""
 
     def __init__(self, run: Merged) -> None:
         self.run = run
+        self._loops: list[tuple[Cell, Cell]] = []  # (broken, skipped) of the loops around, innermost last
 
     # ---- calls -------------------------------------------------------------------------------
 
@@ -414,7 +140,7 @@ class _Reader:
         if generates:
             return Lazy(frame, lambda consumer: self._generate(frame, tree.body, consumer))
         self.run.stopping([frame.returned], lambda: self.block(frame, tree.body))
-        returned, result = _plain(frame.returned.value), frame.result.value
+        returned, result = plain(frame.returned.value), frame.result.value
         if returned is False or result is None:
             return None
         if returned is not True:
@@ -445,15 +171,15 @@ class _Reader:
 
     def statement(self, frame: Frame, node: ast.stmt) -> None:
         """Run one statement."""
-        act = getattr(self, f"_do_{type(node).__name__}", None)
+        act = getattr(self, f"_do_{type(node).__name__.lower()}", None)
         if act is None:
             raise NotSupported(f"{type(node).__name__} in {frame.function.__qualname__}")
         act(frame, node)
 
-    def _do_Pass(self, frame: Frame, node: ast.Pass) -> None:
+    def _do_pass(self, frame: Frame, node: ast.Pass) -> None:
         pass
 
-    def _do_Expr(self, frame: Frame, node: ast.Expr) -> None:
+    def _do_expr(self, frame: Frame, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Yield):
             if frame.feeds is None or node.value.value is None:
                 raise NotSupported("yield without a value, or without a loop")
@@ -461,16 +187,16 @@ class _Reader:
         elif not isinstance(node.value, ast.Constant):
             self.value(frame, node.value)
 
-    def _do_Assign(self, frame: Frame, node: ast.Assign) -> None:
+    def _do_assign(self, frame: Frame, node: ast.Assign) -> None:
         value = self.value(frame, node.value)
         for target in node.targets:
             self.assign(frame, target, value)
 
-    def _do_AnnAssign(self, frame: Frame, node: ast.AnnAssign) -> None:
+    def _do_annassign(self, frame: Frame, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self.assign(frame, node.target, self.value(frame, node.value))
 
-    def _do_AugAssign(self, frame: Frame, node: ast.AugAssign) -> None:
+    def _do_augassign(self, frame: Frame, node: ast.AugAssign) -> None:
         target = node.target
         if isinstance(target, ast.Name):
             before = self.value(frame, ast.Name(target.id, ast.Load()))
@@ -538,30 +264,26 @@ class _Reader:
                 open_places.append((place, so))
         yield from open_places
 
-    def _do_If(self, frame: Frame, node: ast.If) -> None:
+    def _do_if(self, frame: Frame, node: ast.If) -> None:
         test = self.run.truth(self.value(frame, node.test))
         self.run.choose(test, lambda: self.block(frame, node.body), lambda: self.block(frame, node.orelse))
 
-    def _do_Return(self, frame: Frame, node: ast.Return) -> None:
+    def _do_return(self, frame: Frame, node: ast.Return) -> None:
         if frame.feeds is None:
             self.run.write(frame.result, "value", None if node.value is None else self.value(frame, node.value))
         self.run.write(frame.returned, "value", True)
 
-    def _do_Break(self, frame: Frame, node: ast.Break) -> None:
+    def _do_break(self, frame: Frame, node: ast.Break) -> None:
         self.run.write(self._loops[-1][0], "value", True)
 
-    def _do_Continue(self, frame: Frame, node: ast.Continue) -> None:
+    def _do_continue(self, frame: Frame, node: ast.Continue) -> None:
         self.run.write(self._loops[-1][1], "value", True)
 
-    def _do_Raise(self, frame: Frame, node: ast.Raise) -> None:
+    def _do_raise(self, frame: Frame, node: ast.Raise) -> None:
         self.run.owe(False, f"{frame.function.__qualname__} may raise an exception")
         self.run.write(frame.returned, "value", True)
 
     # ---- loops -------------------------------------------------------------------------------
-
-    @property
-    def _loops(self) -> list[tuple[Cell, Cell]]:
-        return self.__dict__.setdefault("_loop_stack", [])
 
     def _round(self, frame: Frame, node: ast.For | ast.While, broken: Cell, outer: list[Cell]) -> None:
         """The body, once; ``outer``: what else ends it."""
@@ -572,7 +294,7 @@ class _Reader:
         finally:
             self._loops.pop()
 
-    def _do_For(self, frame: Frame, node: ast.For) -> None:
+    def _do_for(self, frame: Frame, node: ast.For) -> None:
         if node.orelse:
             raise NotSupported("for ... else")
         run, broken, outer = self.run, Cell(False), list(self.run.stops)
@@ -591,9 +313,9 @@ class _Reader:
         def rest(number: int) -> None:
             for at in range(number, len(rounds)):
                 item, condition = rounds[at]
-                run.choose(condition, lambda item=item: body(item), _nothing)  # type: ignore[misc]
+                run.choose(condition, lambda item=item: body(item), nothing)  # type: ignore[misc]
                 if run.live() is not True:
-                    if at + 1 < len(rounds) and (isinstance(live := run.live(), bool) or self._possible(live)):
+                    if at + 1 < len(rounds) and run.may_be(run.live()):
                         run.go_on(lambda at=at: rest(at + 1))  # type: ignore[misc]
                     return
 
@@ -602,19 +324,19 @@ class _Reader:
     def _items(self, source: Any) -> Iterator[tuple[Any, Any]]:
         """What a loop runs over: items, each with the condition on which it is there."""
         if isinstance(source, _Range):
-            low, _ = _bounds(source.start)
-            _, high = _bounds(source.stop)
+            low, _ = bounds_of(source.start)
+            _, high = bounds_of(source.stop)
             for at in range(low, high):
                 after = self.run.truth(source.start <= at)
                 before = self.run.truth(source.stop > at)
-                if _and(after, before) is not False:
-                    yield at, _and(after, before)
+                if both(after, before) is not False:
+                    yield at, both(after, before)
         elif isinstance(source, range | tuple | list):
             yield from ((item, True) for item in source)
         else:
             raise NotSupported(f"a loop over a {type(source).__name__}")
 
-    def _do_While(self, frame: Frame, node: ast.While) -> None:
+    def _do_while(self, frame: Frame, node: ast.While) -> None:
         if node.orelse:
             raise NotSupported("while ... else")
         run, broken, outer = self.run, Cell(False), list(self.run.stops)
@@ -623,41 +345,36 @@ class _Reader:
             if number > MOST_ROUNDS:
                 raise NotSupported(f"a loop of more than {MOST_ROUNDS} rounds in {frame.function.__qualname__}")
             test = run.truth(self.value(frame, node.test))
-            if test is not True and test is not False and not self._possible(test):
+            if test is not True and test is not False and not run.may_be(test):
                 test = False
-            run.choose(test, lambda: once(number), _nothing)
+            run.choose(test, lambda: once(number), nothing)
 
         def once(number: int) -> None:
             self._round(frame, node, broken, outer)
             live = run.live()
-            if isinstance(live, bool) or self._possible(live):
+            if run.may_be(live):
                 run.go_on(lambda: rest(number + 1))
 
         run.stopping([*outer, broken], lambda: rest(0))
-
-    def _possible(self, term: Any) -> bool:
-        """May this be so where the code is now?  Yes, where the solver does not know."""
-        solver = z3.SolverFor("QF_BV")
-        solver.set("rlimit", _LIGHT_STEPS)
-        conditions = [scope.condition for scope in self.run._scopes if scope.condition is not True]
-        return bool(solver.check(*self.run.assumed, *conditions, term) != z3.unsat)
 
     # ---- expressions -------------------------------------------------------------------------
 
     def value(self, frame: Frame, node: ast.expr) -> Any:
         """Of an expression."""
-        act = getattr(self, f"_of_{type(node).__name__}", None)
+        act = getattr(self, f"_of_{type(node).__name__.lower()}", None)
         if act is None:
             raise NotSupported(f"{type(node).__name__} in {frame.function.__qualname__}")
         return self.run.seen(act(frame, node))
 
-    def _of_Constant(self, frame: Frame, node: ast.Constant) -> Any:
+    def _of_constant(self, frame: Frame, node: ast.Constant) -> Any:
         return node.value
 
-    def _of_Name(self, frame: Frame, node: ast.Name) -> Any:
+    def _of_name(self, frame: Frame, node: ast.Name) -> Any:
         if node.id in frame.names:
             return frame.names[node.id]
         function = frame.function
+        if node.id in function.__code__.co_varnames:
+            return UNBOUND
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name == node.id:
                 return cell.cell_contents
@@ -667,7 +384,7 @@ class _Reader:
             return getattr(builtins, node.id)
         return UNBOUND
 
-    def _of_Attribute(self, frame: Frame, node: ast.Attribute) -> Any:
+    def _of_attribute(self, frame: Frame, node: ast.Attribute) -> Any:
         return self.attribute(self.value(frame, node.value), node.attr)
 
     def attribute(self, owner: Any, name: str) -> Any:
@@ -687,7 +404,7 @@ class _Reader:
             raise NotSupported(f"{type(owner).__name__} has no {name}")
         return getattr(owner, name)
 
-    def _of_Subscript(self, frame: Frame, node: ast.Subscript) -> Any:
+    def _of_subscript(self, frame: Frame, node: ast.Subscript) -> Any:
         return self.item(self.value(frame, node.value), self.value(frame, node.slice))
 
     def item(self, owner: Any, at: Any) -> Any:
@@ -704,21 +421,23 @@ class _Reader:
             found = self.run.mix(condition, owner[place], found)
         return found
 
-    def _of_Tuple(self, frame: Frame, node: ast.Tuple) -> tuple[Any, ...]:
+    def _of_tuple(self, frame: Frame, node: ast.Tuple) -> tuple[Any, ...]:
         return tuple(self.value(frame, one) for one in node.elts)
 
-    def _of_List(self, frame: Frame, node: ast.List) -> list[Any]:
+    def _of_list(self, frame: Frame, node: ast.List) -> list[Any]:
         return [self.value(frame, one) for one in node.elts]
 
-    def _of_UnaryOp(self, frame: Frame, node: ast.UnaryOp) -> Any:
+    def _of_unaryop(self, frame: Frame, node: ast.UnaryOp) -> Any:
         value = self.value(frame, node.operand)
         if isinstance(node.op, ast.Not):
-            truth = _not(self.run.truth(value))
+            truth = negated(self.run.truth(value))
             return truth if isinstance(truth, bool) else Truth(self.run, truth)
-        act = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Invert: operator.invert}[type(node.op)]
-        return act(self._operand(value))
+        operand = self._operand(value)
+        if isinstance(node.op, ast.USub):
+            return -operand
+        return ~operand if isinstance(node.op, ast.Invert) else operand
 
-    def _of_BinOp(self, frame: Frame, node: ast.BinOp) -> Any:
+    def _of_binop(self, frame: Frame, node: ast.BinOp) -> Any:
         return self.binary(node.op, self.value(frame, node.left), self.value(frame, node.right))
 
     def _operand(self, value: Any) -> Any:
@@ -733,7 +452,7 @@ class _Reader:
         if act is None:
             raise NotSupported(f"the operator {type(op).__name__}")
         one, two = self._operand(one), self._operand(two)
-        low, high = _bounds(two)
+        low, high = bounds_of(two)
         if act in (operator.lshift, operator.rshift) and low < 0:
             if high < 0:
                 self.run.owe(False, "a shift may be negative")
@@ -744,7 +463,7 @@ class _Reader:
             raise NotSupported("a division by what may be 0 or less")
         return act(one, two)
 
-    def _of_Compare(self, frame: Frame, node: ast.Compare) -> Any:
+    def _of_compare(self, frame: Frame, node: ast.Compare) -> Any:
         return self._compare(frame, self.value(frame, node.left), node.ops, node.comparators)
 
     def _compare(self, frame: Frame, left: Any, ops: Sequence[ast.cmpop], others: Sequence[ast.expr]) -> Any:
@@ -778,7 +497,7 @@ class _Reader:
             return said if truth else other()
         return self.run.choose(truth, lambda: said if isinstance(said, Word) else True, other)
 
-    def _of_BoolOp(self, frame: Frame, node: ast.BoolOp) -> Any:
+    def _of_boolop(self, frame: Frame, node: ast.BoolOp) -> Any:
         join = self._both if isinstance(node.op, ast.And) else self._either
 
         def from_(number: int) -> Any:
@@ -787,11 +506,11 @@ class _Reader:
 
         return from_(0)
 
-    def _of_IfExp(self, frame: Frame, node: ast.IfExp) -> Any:
+    def _of_ifexp(self, frame: Frame, node: ast.IfExp) -> Any:
         test = self.run.truth(self.value(frame, node.test))
         return self.run.choose(test, lambda: self.value(frame, node.body), lambda: self.value(frame, node.orelse))
 
-    def _of_Call(self, frame: Frame, node: ast.Call) -> Any:
+    def _of_call(self, frame: Frame, node: ast.Call) -> Any:
         if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args:
             return super(_class_of(frame.function), next(iter(frame.names.values())))
         function = self.value(frame, node.func)
@@ -802,7 +521,7 @@ class _Reader:
             return function.bit_length(self.run)
         return self.call(function, args, {str(one.arg): self.value(frame, one.value) for one in node.keywords})
 
-    def _of_GeneratorExp(self, frame: Frame, node: ast.GeneratorExp) -> Lazy:
+    def _of_generatorexp(self, frame: Frame, node: ast.GeneratorExp) -> Lazy:
         (loop,) = node.generators
         inner = Frame(frame.function)
         inner.names = dict(frame.names)  # its own names are not seen outside
@@ -813,8 +532,8 @@ class _Reader:
                 self.assign(inner, loop.target, item)
                 wanted = condition
                 for test in loop.ifs:
-                    wanted = _and(wanted, self.run.truth(self.value(inner, test)))
-                self.run.choose(wanted, lambda: consumer(self.value(inner, node.elt)), _nothing)
+                    wanted = both(wanted, self.run.truth(self.value(inner, test)))
+                self.run.choose(wanted, lambda: consumer(self.value(inner, node.elt)), nothing)
 
         return Lazy(inner, produce)
 
@@ -827,7 +546,7 @@ class _Reader:
         best = self._operand(values[0])
         for value in values[1:]:
             other = self._operand(value)
-            (low, high), (down, up) = _bounds(best), _bounds(other)
+            (low, high), (down, up) = bounds_of(best), bounds_of(other)
             pick = min if least else max
             truth = self.run.truth(other < best if least else other > best)
             best = self.run.mix(truth, other, best) if not isinstance(truth, bool) else other if truth else best
@@ -853,7 +572,7 @@ class _Reader:
             self.run.stopping([source.frame.returned], lambda: source.run(add))
         else:
             for item, condition in list(self._items(source)):
-                self.run.choose(condition, lambda item=item: add(item), _nothing)  # type: ignore[misc]
+                self.run.choose(condition, lambda item=item: add(item), nothing)  # type: ignore[misc]
         return cell.value
 
     def range_of(self, *args: Any) -> Any:
@@ -922,10 +641,6 @@ _COMPARISONS = {
 }  # fmt: skip
 
 
-def _nothing() -> None:
-    """The branch that is not there."""
-
-
 @cache
 def _tree_of(function: types.FunctionType) -> tuple[ast.FunctionDef, bool]:
     """The syntax tree of a function's own source, and whether it is a generator."""
@@ -947,65 +662,4 @@ def _class_of(function: types.FunctionType) -> type:
     return found
 
 
-def _get(container: Any, key: Any) -> Any:
-    if isinstance(container, dict):
-        return container.get(key, UNBOUND)
-    return container[key] if isinstance(container, list) else getattr(container, key)
-
-
-def _set(container: Any, key: Any, value: Any) -> None:
-    if isinstance(container, dict | list):
-        container[key] = value
-    else:
-        setattr(container, key, value)
-
-
-def _bounds(value: Any) -> tuple[int, int]:
-    return (value.low, value.high) if isinstance(value, Word) else (value, value)
-
-
-def _plain(truth: Any) -> Any:
-    return truth.term if isinstance(truth, Truth) else truth
-
-
-def _parted(value: Any) -> tuple[Any, Any]:
-    """(value, condition on which it is there)."""
-    if isinstance(value, Partly):
-        return value
-    return value, value is not UNBOUND
-
-
-def _not(term: Any) -> Any:
-    if isinstance(term, bool):
-        return not term
-    return term.arg(0) if z3.is_not(term) else z3.Not(term)
-
-
-def _and(one: Any, two: Any) -> Any:
-    if one is False or two is False:
-        return False
-    if one is True or two is True:
-        return two if one is True else one
-    return False if _not(one).eq(two) else one if one.eq(two) else z3.And(one, two)
-
-
-def _or(one: Any, two: Any) -> Any:
-    if one is True or two is True:
-        return True
-    if one is False or two is False:
-        return two if one is False else one
-    return True if _not(one).eq(two) else one if one.eq(two) else z3.Or(one, two)
-
-
-def _speaks_only_of(names: set[str], term: Any) -> bool:
-    """Are all inputs in a term among these?"""
-    seen, todo = set(), [term]
-    while todo:
-        one = todo.pop()
-        if one.get_id() in seen:
-            continue
-        seen.add(one.get_id())
-        if z3.is_const(one) and one.decl().kind() == z3.Z3_OP_UNINTERPRETED and one.decl().name() not in names:
-            return False
-        todo.extend(one.children())
-    return True
+__all__ = ["Merged", "NotSupported"]

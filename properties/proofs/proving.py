@@ -14,6 +14,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple
 
+from z3 import Z3Exception
+
 from heaplaw.impls.registry import factory, parse
 from heaplaw.trace import Trace, TraceError
 
@@ -66,7 +68,13 @@ def prove(
     found = found._replace(values=tuple(values.items()))
     if theorem.holds_for(build(), values):
         return found._replace(verdict=UNCLEAR, why="the solver's counterexample is none for integers")
-    return _told(theorem, control, build(), found._replace(verdict=REFUTED))
+    found = _told(theorem, control, build(), found._replace(verdict=REFUTED))
+    for other in theorem.controls if control is None and not found.trace else ():
+        if other.within is not None or other.trace is not None:  # a counterexample that fits, or another story
+            smaller = prove(theorem, target, steps=steps, seconds=seconds, control=other)
+            if smaller.trace:
+                return smaller
+    return found
 
 
 def _search(
@@ -89,10 +97,14 @@ def _search(
 
 
 def _claim(theorem: Theorem, heap: Any, given: Given) -> Any:
-    """What the claim says; an exception of the target is a No.  Raises Vacuous."""
+    """What the claim says; an exception of the target is a No.  Raises Vacuous; Unsure for what cannot be asked."""
     try:
         return theorem.claim(heap, given)
-    except (ArithmeticError, LookupError, ValueError, AssertionError, RuntimeError, OverflowError):
+    except (Vacuous, Unsure, TooNarrow):
+        raise
+    except (AttributeError, TypeError, Z3Exception) as problem:  # a target that is made otherwise, or not for words
+        raise Unsure(f"it cannot be asked: {problem}") from problem
+    except Exception:
         return False
 
 

@@ -114,7 +114,9 @@ class Theorem(NamedTuple):
             return self.claim(heap, given)
         except Vacuous:
             return True
-        except (ArithmeticError, LookupError, ValueError, AssertionError, RuntimeError, OverflowError):
+        except (AttributeError, TypeError):  # a target that is made otherwise
+            raise
+        except Exception:
             return False
 
 

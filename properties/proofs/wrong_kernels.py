@@ -61,7 +61,8 @@ def drops_the_carry(**parameters: Any) -> Any:
 
 def gap_without_header(**parameters: Any) -> Any:
     """The room for an aligned payload leaves out the block that the gap in front must be."""
-    return changed("tlsf", "tlsf_mapping", "payload + align + self.header, align", "payload + align, align")(**parameters)
+    before, after = "payload + align + self.header, align", "payload + align, align"
+    return changed("tlsf", "tlsf_mapping", before, after)(**parameters)
 
 
 # ---- pages and objects: buddy, subpage-buddy, kmalloc, slub, slab, srog ----------------------------
@@ -135,13 +136,15 @@ def refuses_the_longest_run(**parameters: Any) -> Any:
 
 def slots_rounded_down(**parameters: Any) -> Any:
     """The slots of SLUB are objects rounded down to words, not up."""
-    return changed("slub", "slub_order", "size = align_up(object_size, WORD)", "size = object_size & -WORD")(**parameters)
+    rule = "size = align_up(object_size, WORD)"
+    return changed("slub", "slub_order", rule, "size = object_size & -WORD")(**parameters)
 
 
 def steps_rounded_down(**parameters: Any) -> Any:
-    """The slots of SLAB are objects rounded down to words, not up."""
-    rule = "size, natural = align_up(object_size, WORD), WORD"
-    return changed("slab", "slab_geometry", rule, "size, natural = object_size & -WORD, WORD")(**parameters)
+    """From slot to slot of SLAB is rounded down to the alignment, not up."""
+    return changed("slab", "slab_geometry", "return align_up(size, align), align", "return size & -align, align")(
+        **parameters
+    )
 
 
 # ---- xvmalloc --------------------------------------------------------------------------------
