@@ -172,7 +172,8 @@ class _Asked:
 @theorem(
     "buddy", "A request gets the least order whose block holds it, whatever its size, and nothing wraps around.",
     kernels="Buddy.alloc: get_order", targets=_TARGETS, trace=one_request,
-    controls=(Control(_WRONG + "OrderOfOneByteLess", _served), Control(_WRONG + "OrderOfOneByteMore", _served)), law="big-enough",
+    controls=(Control(_WRONG + "OrderOfOneByteLess", _served), Control(_WRONG + "OrderOfOneByteMore", _served)),
+    law="big-enough",
     bound="every size of the word, as if a block could be as long; a longer one is refused before",
 )  # fmt: skip
 def holds_the_request(heap: Any, given: Given) -> Any:

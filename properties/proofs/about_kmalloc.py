@@ -100,8 +100,8 @@ def least_order(heap: Any, given: Given) -> Any:
 
 @theorem(
     "kmalloc",
-    "The classes of 2005, with cache lines of 64 bytes, are those of 6.1 from 33 to 64 bytes and from 97 up, and "
-    "with SLAB up to 32 too; from 65 to 96 they never are.",
+    "The class of 2005, with cache lines of 64 bytes, is that of 6.1 from 17 to 64 bytes and from 97 up, with SLAB "
+    "from 1 to 16 too, and for no other size.",
     kernels="kmalloc_class, class_of_2005", targets=("kmalloc", "kmalloc,era=slab"), trace=one_request,
     controls=("kmalloc+KM01",), law="big-enough", bound="pages of 4096 bytes, every size up to 8192",
 )  # fmt: skip

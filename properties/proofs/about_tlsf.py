@@ -8,6 +8,7 @@ any size can be filed and looked for without an arena of that size.
 'A search finds no block that is smaller than the request.'
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from heaplaw.impls.bits import align_up
@@ -153,7 +154,7 @@ def begins_its_list(heap: Any, given: Given) -> Any:
 @theorem(
     "tlsf", "A payload exceeds the request by less than the step of its list, or is the least there is.",
     kernels="Geometry.request, round_up", targets=_TARGETS, trace=one_request,
-    controls=(Control(f"{_WRONG}:OneListUp", _fits_in_lists),), law="waste-bound",
+    controls=(Control(f"{_WRONG}:OneRowUp", _fits_in_lists),), law="waste-bound",
 )  # fmt: skip
 def wastes_little(heap: Any, given: Given) -> Any:
     g = heap._g
@@ -171,18 +172,36 @@ def room_for_the_gap(heap: Any, given: Given) -> Any:
     payload = given("size", g.least, g.most - 1)
     given.assume(g.round_up(payload) == payload)  # as all payloads are
     align = 1 << given("log2 of align", bits + 1, 12)
-    block, wanted, used = given("block", 1, g.most >> bits), [], []
+    block, asked = given("block", 1, g.most >> bits), _Asked()
     given.assume(block << bits < g.most)
     heap._words, heap._alignments = Blank(), Blank()
-    heap._insert = lambda lead, size: used.append((lead, size))
-    heap._take = lambda size: wanted.append(size) or block
-    heap._use = lambda lead, size: used.append((lead, size)) or lead << bits
+    heap._take, heap._insert, heap._use = asked.take(block), asked.insert, asked.use(bits)
     handle = heap._alloc_aligned(payload, align)
     if handle is None:  # more than a block may have
         return True
-    gap = [size for _, size in used[:-1]]  # of the block in front, if there is one
-    end = (block << bits) + wanted[0]
-    return (handle & (align - 1) == 0) & (handle + payload <= end) & (not gap or gap[0] >= g.least)
+    end = (block << bits) + asked.wanted
+    return (handle & (align - 1) == 0) & (handle + payload <= end) & (asked.gap is None or asked.gap >= g.least)
+
+
+class _Asked:
+    """In the place of the lists: what an aligned request looks for, and the gap that it gives back."""
+
+    def __init__(self) -> None:
+        self.wanted: Any = 0
+        self.gap: Any = None
+
+    def take(self, block: Any) -> Callable[[Any], Any]:
+        def taken(size: Any) -> Any:
+            self.wanted = size
+            return block
+
+        return taken
+
+    def insert(self, block: Any, size: Any) -> None:
+        self.gap = size
+
+    def use(self, bits: int) -> Callable[[Any, Any], Any]:
+        return lambda block, size: block << bits
 
 
 # ---- lists -----------------------------------------------------------------------------------

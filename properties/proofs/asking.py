@@ -80,7 +80,7 @@ def questions(
     """
     asked: list[Question] = []
     for name in targets or ("",):
-        found = []
+        found: list[Question] = []
         if KERNEL in methods:
             found += _kernels(name, theorems, controls)
         found += [one for method in methods for one in _others(method, name, theorems, deep)]

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 from z3 import Z3Exception
 
+from heaplaw.checker import Hang
 from heaplaw.impls.registry import factory, parse
 from heaplaw.trace import Trace, TraceError
 
 from ..replay import replay
+from ..watchdog import watchdog
 from .paths import STEPS, Paths, Unsure, Vacuous
 from .theorems import Control, Given, GivenWords, Theorem
 from .words import TooNarrow
@@ -59,9 +61,12 @@ def prove(
     build = factory(target)
     paths = Paths(bits_of(target) + SPARE, steps, time.monotonic() + seconds)
     try:
-        claimed, values = _search(theorem, build, paths, control)
+        with watchdog(seconds):  # a kernel may loop for ever where the solver is not asked
+            claimed, values = _search(theorem, build, paths, control)
     except (Unsure, TooNarrow) as problem:
         return Proof(theorem.id, target, UNCLEAR, paths.count, paths.solving, why=str(problem))
+    except Hang:
+        return Proof(theorem.id, target, UNCLEAR, paths.count, paths.solving, why="it does not come to an end")
     found = Proof(theorem.id, target, PROVED, paths.count, paths.solving)
     if values is None:
         return found if claimed else found._replace(verdict=UNCLEAR, why="nothing is claimed of any value")
@@ -100,7 +105,7 @@ def _claim(theorem: Theorem, heap: Any, given: Given) -> Any:
     """What the claim says; an exception of the target is a No.  Raises Vacuous; Unsure for what cannot be asked."""
     try:
         return theorem.claim(heap, given)
-    except (Vacuous, Unsure, TooNarrow):
+    except (Vacuous, Unsure, TooNarrow, Hang):
         raise
     except (AttributeError, TypeError, Z3Exception) as problem:  # a target that is made otherwise, or not for words
         raise Unsure(f"it cannot be asked: {problem}") from problem

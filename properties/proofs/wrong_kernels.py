@@ -4,8 +4,8 @@ They stand beside the gallery of real bugs, for theorems that no bug there contr
 others are the target itself, loaded anew from a text in which one expression reads otherwise.
 
 >>> from heaplaw.impls.registry import factory
->>> factory("heaplaw.properties.proofs.wrong_kernels:OneListUp")().extents(8)
-((0, 8, 4072),)
+>>> factory("heaplaw.properties.proofs.wrong_kernels:OneRowUp")().alloc(8)
+8
 """
 
 import ast
@@ -47,11 +47,11 @@ def changed(target: str, module: str, before: str, after: str) -> Any:
 # ---- tlsf ------------------------------------------------------------------------------------
 
 
-class OneListUp(Tlsf):
-    """A payload begins the list above its own: ``+ 1`` before it is rounded."""
+class OneRowUp(Tlsf):
+    """A payload begins a list of the row above its own: ``<< 1`` before it is rounded."""
 
     def _payload_rule(self, g: Geometry) -> Callable[[int], int]:
-        return lambda size: g.request(g.request(size) + 1) if g.request(size) else 0
+        return lambda size: g.request(g.request(size) << 1) if g.request(size) else 0
 
 
 def drops_the_carry(**parameters: Any) -> Any:

@@ -81,8 +81,18 @@ class TestProving:
 
     def test_time_is_up(self):
         """So does the clock."""
-        proof = prove(find("tlsf/finds-no-smaller"), "tlsf", seconds=0.0)
+        proof = prove(find("tlsf/finds-no-smaller"), "tlsf", seconds=0.001)
         assert (proof.verdict, proof.why) == (UNCLEAR, "time was up")
+
+    def test_a_kernel_that_loops(self):
+        """A kernel that does not end where no solver is asked is inconclusive as well."""
+
+        def loops(heap, given):
+            while True:
+                pass
+
+        proof = prove(find("tlsf/serves-enough")._replace(claim=loops), "tlsf", seconds=0.2)
+        assert (proof.verdict, "come to an end" in proof.why) == (UNCLEAR, True)
 
     def test_nothing_is_claimed(self):
         """A theorem about no value at all is not proved."""
@@ -162,7 +172,7 @@ class TestAsking:
 
     def test_a_class_of_ones_own(self):
         """A theorem that is named is asked about a class that has what it calls."""
-        target = "heaplaw.properties.proofs.wrong_kernels:OneListUp"
+        target = "heaplaw.properties.proofs.wrong_kernels:OneRowUp"
         [question] = asking.questions((target,), theorems=("tlsf/wastes-little",))
         [asked] = asking.answers([question])
         assert (asked.verdict, asked.good) == (REFUTED, False)
