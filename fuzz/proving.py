@@ -212,9 +212,10 @@ def _details(asked: Sequence["Asked"]) -> list[str]:
             last = one.question.theorem
             lines.append(f"{last}: {one.question.sentence}")
         proof = one.proof
-        told = f"{proof.paths} paths, " if proof.paths else ""
+        told = f"{proof.paths} paths, " if proof.paths > 1 else ""
         known = ", remembered" if one.known else ""
-        line = f"  {one.question.target}: {proof.verdict} ({told}{proof.seconds:.2f} s{known})"
+        name = one.question.target if one.question.own is None or one.question.control else str(one.question.own)
+        line = f"  {name}: {proof.verdict} ({told}{proof.seconds:.2f} s{known})"
         if proof.values:
             line += f" for {_values(one)}"
         if proof.law:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from heaplaw.properties import searching
+from heaplaw.properties.proofs import engine as symbolic
 from heaplaw.properties.shards import Shard
 
 from .inputs import safe_name
@@ -32,7 +33,7 @@ from .store import is_part, write_whole
 FORMAT = "heaplaw shard 1"
 DONE, LOST, FAILED = "done", "lost", "failed"
 """How a shard ended: with a tally or a cause; its process lost for no reason that is seen again; by a problem."""
-SEEDLESS = frozenset({searching.NAME})
+SEEDLESS = frozenset({searching.NAME, symbolic.NAME})
 """Engines that draw nothing: a second shard gets twice the budget, until one is searched to its end."""
 _FOLDERS = ("shards", "verdicts", "incidents", "findings", "running")
 

@@ -3,11 +3,13 @@
 `python tests/render_readme.py` writes, and a test holds both against it, so no table can drift.  Certificates
 come from tests/data/certificates.json (`heaplaw explore --json`), the kill matrix from
 tests/data/kill_matrix.json (`heaplaw selftest --json`), mutation scores from
-tests/data/mutation_scores.json (`heaplaw mutate --json`, the killed ones left out of its list).
+tests/data/mutation_scores.json (`heaplaw mutate --json`, the killed ones left out of its list), proofs from
+tests/data/proofs.json (`heaplaw prove --no-cache --json FILE`, then `python tests/render_readme.py FILE`).
 """
 
 import json
 import re
+import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +22,8 @@ README = Path(__file__).parent.parent / "README.md"
 GALLERY = Path(__file__).parent.parent / "impls/bugs/README.md"
 MATRIX = Path(__file__).parent / "data/kill_matrix.json"
 SCORES = Path(__file__).parent / "data/mutation_scores.json"
+PAGE = Path(__file__).parent.parent / "properties/proofs/README.md"
+PROOFS = Path(__file__).parent / "data/proofs.json"
 CERTIFICATES = Path(__file__).parent / "data/certificates.json"
 
 
@@ -110,11 +114,74 @@ def mutant_table() -> str:
     return "\n".join(rows)
 
 
+# ---- proofs ----------------------------------------------------------------------------------
+
+
+def condensed(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """What `heaplaw prove --json` says, by theorem."""
+    theorems: dict[str, dict[str, Any]] = {}
+    for one in data["questions"]:
+        keys = ("method", "theorem", "sentence", "kernels", "bound")
+        told = {key: one[key] for key in keys} | {"verdicts": {}, "targets": 0, "seconds": 0, "controls": []}
+        entry = theorems.setdefault(one["theorem"], told)
+        if one["control"]:
+            shown = "" if one["replayed"] else " (not shown)"
+            entry["controls"].append(one["target"].rpartition(":")[2] + shown)
+            continue
+        entry["targets"] += 1
+        entry["seconds"] = max(entry["seconds"], one["seconds"])
+        verdicts = entry["verdicts"].setdefault(str(one["bits"] or 64), [])
+        if one["verdict"] not in verdicts:
+            verdicts.append(one["verdict"])
+    return list(theorems.values())
+
+
+def proof_table() -> str:
+    """Proofs by target: how many, of how many configurations, how long the slowest took, wrong kernels refuted."""
+    titles = ("target", "theorems", "configurations", "slowest", "wrong kernels refuted and replayed")
+    rows = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    by_target: dict[str, list[dict[str, Any]]] = {}
+    for entry in json.loads(PROOFS.read_text()):
+        if entry["method"] != "contract":
+            by_target.setdefault(entry["theorem"].partition("/")[0], []).append(entry)
+    for target in BUILT_IN:
+        if mine := by_target.get(target):
+            wrong = {control for entry in mine for control in entry["controls"]}
+            kinds = [
+                f"{len(some)} {what}" for what, some in (
+                    ("bugs", {name.partition(",")[0] for name in wrong if "+" in name}),
+                    ("revisions", {name.partition(",")[0] for name in wrong if "@" in name}),
+                    ("others", {name for name in wrong if "+" not in name and "@" not in name}),
+                ) if some
+            ]  # fmt: skip
+            assert all(verdict == ["proved"] for entry in mine for verdict in entry["verdicts"].values())
+            count, slowest = sum(entry["targets"] for entry in mine), max(entry["seconds"] for entry in mine)
+            rows.append(f"| `{target}` | {len(mine)} | {count} | {slowest:.1f} s | {', '.join(kinds)} |")
+    return "\n".join(rows)
+
+
+def theorem_list() -> str:
+    """Every theorem, by target."""
+    rows, last = [], ""
+    for entry in json.loads(PROOFS.read_text()):
+        target, _, name = entry["theorem"].partition("/")
+        if target != last:
+            last = target
+            rows += ["", f"## {target}", "", "| theorem | what it says | about | proved | covers | must be refuted |"]
+            rows.append("|---" * 6 + "|")
+        proved = "; ".join(f"{bits} bits: {', '.join(said)}" for bits, said in sorted(entry["verdicts"].items()))
+        wrong = " ".join(f"`{control}`" for control in entry["controls"]) or "-"
+        about, bound = entry["kernels"].replace("|", "\\|"), entry["bound"].replace("|", "\\|")
+        rows.append(f"| `{name}` | {entry['sentence']} | {about} | {proved} | {bound} | {wrong} |")
+    return "\n".join(rows[1:])
+
+
 def rendered(text: str) -> str:
     """``text`` with all tables as they should be."""
     tables = {
         "targets": target_table, "laws": law_table, "certificates": certificate_table,
         "matrix": matrix_table, "shares": matrix_summary, "mutants": mutant_table,
+        "proofs": proof_table, "theorems": theorem_list,
     }  # fmt: skip
     for name, table in tables.items():
         if f"<!-- {name} -->" not in text:
@@ -129,5 +196,7 @@ def rendered(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for file in (README, GALLERY):
+    if sys.argv[1:]:
+        PROOFS.write_text(json.dumps(condensed(json.loads(Path(sys.argv[1]).read_text())), indent=1) + "\n")
+    for file in (README, GALLERY, PAGE):
         file.write_text(rendered(file.read_text()))

@@ -49,10 +49,15 @@ def _fits(heap: Any, given: Given) -> Any:
     return given("size", 0, _MASK) <= (heap._page_size << 3) - _HEAD - _WORD
 
 
+def _wraps(heap: Any, given: Given) -> Any:
+    """With its head and its size word it is longer than a word can say."""
+    return given("size", 0, _MASK) + _HEAD + _WORD > _MASK + 1
+
+
 @theorem(
     "srog", "A new run is the least order that holds its head and the object.",
     kernels="Srog._new_srog: total, order_for", targets=_TARGETS, trace=_alone,
-    controls=(Control("srog+SR04", _fits), _POSTED), law="returns",
+    controls=(Control("srog+SR04", _fits), Control(_POSTED, _wraps)), law="returns",
     bound="every size of a word of 32 bits, as if a run could be as long",
 )  # fmt: skip
 def run_holds_the_object(heap: Any, given: Given) -> Any:

@@ -11,7 +11,8 @@ any size can be filed and looked for without an arena of that size.
 from collections.abc import Callable
 from typing import Any
 
-from heaplaw.impls.bits import align_up
+from heaplaw.impls.bits import align_up, lowest_bit
+from heaplaw.impls.tlsf_mapping import from_level
 
 from .cells import Blank, Cells
 from .theorems import Control, Given, Values, one_request, theorem
@@ -19,6 +20,7 @@ from .words import implies
 
 _TARGETS = tuple(f"tlsf,word={word},sl={sl}" for word in (32, 64) for sl in (5, 2, 3, 4))
 _LIMITED = ("tlsf,arena=2040,word=32,top=11", "tlsf,arena=4088,top=12")  # blocks stay below what the arena needs
+_TINY = ("tlsf,word=32,arena=248,sl=2,top=8", "tlsf,arena=248,sl=2,top=8")
 _WRONG = "heaplaw.properties.proofs.wrong_kernels"
 
 
@@ -71,6 +73,12 @@ def _exactly(heap: Any, values: Values) -> str:
     return _all_but_one_block(heap, {"size": values["size"]})
 
 
+def _small_and_large(heap: Any, values: Values) -> str:
+    """A free block at the start of the row that the search begins in, and a large one at the arena's end."""
+    small = max(heap._g.least, 1 << heap._g.round_up(values["size"]).bit_length() - 1)
+    return f"a = alloc {small}\nb = alloc 1\nfree a\nc = alloc {values['size']}"
+
+
 def _aligned_request(heap: Any, values: Values) -> str:
     """The block begins where it must; it is as large as was looked for, and what follows is in use."""
     align, before = 1 << values["log2 of align"], values["block"] * heap._word - 2 * heap._word
@@ -96,6 +104,12 @@ def _fits(heap: Any, given: Given) -> Any:
     return given("size", 1, heap._mask) < heap._arena // 4
 
 
+def _behind_the_first(heap: Any, given: Given) -> Any:
+    """... and the search begins behind the first list of the second row."""
+    wanted, first = _wanted(heap, given), heap._g.small
+    return (wanted > first) & (wanted <= 2 * first - heap._g.word)
+
+
 def _fits_in_lists(heap: Any, given: Given) -> Any:
     """... and lists are more than an alignment apart where it stands."""
     return _fits(heap, given) & (given("size", 1, heap._mask) > heap._g.small)
@@ -103,7 +117,7 @@ def _fits_in_lists(heap: Any, given: Given) -> Any:
 
 def _both_fit(heap: Any, given: Given) -> Any:
     """Block and request fit into the heap."""
-    return _fits(heap, given) & (given("block", heap._g.least, heap._g.most - 1) < heap._arena // 4)
+    return (_wanted(heap, given) < heap._arena // 4) & (_block(heap, given) < heap._arena // 4)
 
 
 # ---- sizes of requests -----------------------------------------------------------------------
@@ -235,25 +249,50 @@ def lists_lie_in_the_table(heap: Any, given: Given) -> Any:
 # ---- searches --------------------------------------------------------------------------------
 
 
+def _searched(heap: Any, given: Given) -> tuple[Any, Any]:
+    """(list where a search begins, as it finds a block on every list; list that the block is filed on)."""
+    filed, rows = _list_of(heap, _block(heap, given)), heap._g.rows
+    heap._rows, heap._row_bits = (1 << rows) - 1, Cells(rows, (1 << (1 << heap._g.sl)) - 1)
+    return heap._search(_wanted(heap, given)), filed
+
+
 @theorem(
-    "tlsf", "A search finds no block that is smaller than the request.",
+    "tlsf", "On the list where a search begins, and on later ones, no block is smaller than the request.",
     kernels="_insert, _search: insert, round_up, from_level", targets=_TARGETS, trace=_all_but_one_block,
     controls=(Control("tlsf+T46", _both_fit),), law="search-fit",
 )  # fmt: skip
 def finds_no_smaller(heap: Any, given: Given) -> Any:
-    wanted, block = _wanted(heap, given), _block(heap, given)
-    _file(heap, block)
-    return True if heap._search(wanted) < 0 else block >= wanted
+    block, (found, filed) = _block(heap, given), _searched(heap, given)
+    return True if found < 0 else implies(found <= filed, block >= _wanted(heap, given))
 
 
 @theorem(
-    "tlsf", "A search finds a block that is no smaller than the payload.",
+    "tlsf", "The list of a block that is no smaller than the payload is no earlier than where its search begins.",
     kernels="_insert, _search: insert, round_up, from_level", targets=_TARGETS, trace=_all_but_one_block,
     controls=(Control("tlsf+T39", lambda heap, given: _wanted(heap, given) < heap._arena * 3 // 4, _exactly),),
     law="no-spurious-refusal",
 )  # fmt: skip
 def finds_what_fits(heap: Any, given: Given) -> Any:
-    wanted, block = _wanted(heap, given), _block(heap, given)
-    given.assume(block >= heap._g.round_up(wanted))
-    _file(heap, block)
-    return heap._search(wanted) >= 0
+    given.assume(_block(heap, given) >= heap._g.round_up(_wanted(heap, given)))
+    found, filed = _searched(heap, given)
+    return (found >= 0) & (found <= filed)
+
+
+@theorem(
+    "tlsf", "A search ends at the first list that is not empty, wherever it begins.",
+    kernels="_search: from_level, lowest_bit", targets=_TINY, trace=_small_and_large,
+    bound="tables of 4 and 5 rows of 4 lists, whatever they hold",
+    controls=(Control("tlsf+T38,arena=504,sl=2,top=9", _behind_the_first),),
+    law="no-spurious-refusal",
+)  # fmt: skip
+def ends_at_the_first(heap: Any, given: Given) -> Any:
+    rows, lists = heap._g.rows, 1 << heap._g.sl
+    heap._row_bits = [given(f"row {row}", 0, (1 << lists) - 1) for row in range(rows)]
+    heap._rows = given("rows", 0, (1 << rows) - 1)
+    for row, bits in enumerate(heap._row_bits):
+        given.assume((bits != 0) == (heap._rows >> row & 1 != 0))
+    every = sum(bits << row * lists for row, bits in enumerate(heap._row_bits))
+    begin = heap._g.insert(heap._g.round_up(_wanted(heap, given)))
+    found = heap._search(_wanted(heap, given))
+    first = from_level(every, (begin[0] << heap._g.sl) + begin[1])
+    return found == lowest_bit(first)

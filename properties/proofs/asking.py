@@ -16,12 +16,13 @@ from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse
 
 from ..processes import Lost, each
 from ..replay import recurs
-from . import bounded, contracts, crosshair_runner, pep316, remembered
+from . import bounded, contracts, crosshair_runner, hint_rules, pep316, remembered
 from .proving import NOT_RUN, PROVED, REFUTED, SECONDS, UNCLEAR, Proof, bits_of, prove
 from .theorems import Control, Theorem, all_theorems, find
 
 KERNEL, HINTS, TRACES, CONTRACT = "kernel", "hints", "traces", "contract"
 METHODS = (KERNEL, HINTS, TRACES, CONTRACT)
+_LONGEST_FIRST = (HINTS, TRACES, CONTRACT, KERNEL)  # so that no process is left with a long question at the end
 
 
 class Question(NamedTuple):
@@ -83,7 +84,8 @@ def questions(
         found: list[Question] = []
         if KERNEL in methods:
             found += _kernels(name, theorems, controls)
-        found += [one for method in methods for one in _others(method, name, theorems, deep)]
+        told = [one for method in methods for one in _others(method, name, theorems, deep)]
+        found += [one for one in told if controls or not one.control]
         if not found:
             known = sorted({theorem.target for theorem in all_theorems()})
             what = f"theorems {', '.join(theorems)}" if theorems else "theorems"
@@ -124,6 +126,15 @@ def _others(method: str, name: str, theorems: Sequence[str], deep: bool) -> Iter
             yield question
 
 
+def _hints(deep: bool) -> Iterator[Question]:
+    about, blocks = "Chunk.alloc_area, free_area, next_fit, zero_area, and all that they call", 4 if deep else 3
+    bound = f"any number of operations; any bitmap of {blocks} blocks of 8 bits, any hints that the invariant allows"
+    for one in hint_rules.questions(deep) + hint_rules.controls():
+        control = one.target.partition(",")[0] in hint_rules.REFUTABLE
+        sentence = hint_rules.SENTENCES[one.theorem]
+        yield Question(HINTS, one.theorem, one.target, sentence, about, bound, control, own=one)
+
+
 def _traces(deep: bool) -> Iterator[Question]:
     for one in bounded.questions(deep):
         sentence = f"Every law holds on every trace of at most {one.most} operations, whatever the sizes."
@@ -139,7 +150,7 @@ def _contracts(deep: bool) -> Iterator[Question]:
         yield Question(CONTRACT, id, told.about.rpartition(".")[2], told.sentence, told.about, bound, own=told.name)
 
 
-_TOLD: dict[str, Callable[[bool], Iterator[Question]]] = {TRACES: _traces, CONTRACT: _contracts}
+_TOLD: dict[str, Callable[[bool], Iterator[Question]]] = {HINTS: _hints, TRACES: _traces, CONTRACT: _contracts}
 
 
 # ---- answers -----------------------------------------------------------------------------------
@@ -147,6 +158,8 @@ _TOLD: dict[str, Callable[[bool], Iterator[Question]]] = {TRACES: _traces, CONTR
 
 def answer(question: Question, seconds: float = SECONDS) -> Proof:
     """Prove or refute, here and now; at most so many ``seconds``, after which it is inconclusive."""
+    if question.method == HINTS:
+        return hint_rules.answer(question.own, seconds=seconds)
     if question.method == TRACES:
         return bounded.answer(question.own, seconds=seconds)
     if question.method == CONTRACT:
@@ -174,6 +187,7 @@ def answers(
     keys = [_key(question) for question in asked]
     known = {index: proof for index, key in enumerate(keys) if (proof := memory.recall(key)) is not None}
     waiting = [index for index in range(len(asked)) if index not in known]
+    waiting.sort(key=lambda index: _LONGEST_FIRST.index(asked[index].method))
 
     def lost(at: int, problem: Exception) -> Proof:
         question = asked[waiting[at]]
@@ -202,7 +216,7 @@ def _key(question: Question) -> str:
         return remembered.key(question.method, question.theorem, about, contracts.__name__, crosshair_runner.__name__)
     target = type(factory(question.target)()).__module__
     named = parse(question.target).base.partition(":")[0]  # a module of wrong kernels makes other modules' classes
-    claims = find(question.theorem).claim.__module__ if question.method == KERNEL else bounded.__name__
+    claims = find(question.theorem).claim.__module__ if question.method == KERNEL else __name__
     what = (question.method, question.theorem, question.target, str(question.own))
     return remembered.key(*what, target, named, claims, __name__)
 

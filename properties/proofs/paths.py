@@ -21,7 +21,7 @@ Where the solver does not know whether a branch can be taken, it is.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import z3
@@ -84,10 +84,12 @@ class Path:
         """Is this so on this path, whatever the inputs are?  Raises Unsure."""
         return self._paths.model_of(z3.Not(term)) is None
 
-    def counterexample(self, truth: Any) -> dict[str, int] | None:
-        """Inputs of this path for which this does not hold; None where it always does.  Raises Unsure."""
-        term = term_of(truth)
-        model = self._paths.model_of(z3.Not(term))
+    def counterexample(self, truth: Any, but: Sequence[Mapping[str, int]] = ()) -> dict[str, int] | None:
+        """Inputs of this path for which this does not hold, none of ``but``; None if there are none.  Raises Unsure."""
+        others = [
+            z3.Or([word.term != values[name] for name, word in self.inputs.items() if name in values]) for values in but
+        ]
+        model = self._paths.model_of(z3.And(z3.Not(term_of(truth)), *others))
         return None if model is None else self.values(model)
 
     def example(self) -> dict[str, int] | None:
@@ -150,12 +152,12 @@ class Paths:
         self._solver.add(term if answer else z3.Not(term))
 
     def bound(self, name: str, condition: Any) -> None:
-        """What is known of an input.  ValueError when it is not what it was on another path."""
+        """What is known of an input.  Raises Unsure when it is not what it was on another path."""
         if name not in self._bounds:
             self._bounds[name] = condition
             self._model = None  # which knows nothing of it
         elif not self._bounds[name].eq(condition):
-            raise ValueError(f"the bounds of {name} depend on the path")
+            raise Unsure(f"the bounds of {name} depend on the path")
 
     def decision(self, at: int, term: Any) -> bool:
         """The answer to the ``at``-th question of this path: the one remembered, or the first that is possible."""

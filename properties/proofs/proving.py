@@ -10,7 +10,7 @@ a law in a replay.  What the solver does not know, and what is claimed of no val
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from .words import TooNarrow
 PROVED, REFUTED, UNCLEAR, NOT_RUN = "proved", "refuted", "inconclusive", "not run"
 SPARE = 8  # bits by which words are wider than the machine's
 SECONDS = 60.0  # ceiling for one theorem
+TRIES = 8  # counterexamples that a story is sought for
 
 
 class Proof(NamedTuple):
@@ -60,45 +61,66 @@ def prove(
     """
     build = factory(target)
     paths = Paths(bits_of(target) + SPARE, steps, time.monotonic() + seconds)
+    proof = Proof(theorem.id, target, UNCLEAR, why="nothing is claimed of any value")
     try:
         with watchdog(seconds):  # a kernel may loop for ever where the solver is not asked
-            claimed, values = _search(theorem, build, paths, control)
+            for values in _looked_at(theorem, build, paths, control):
+                if values is not None:
+                    proof = _refuted(theorem, build, control, proof, values)
+                elif proof.verdict != REFUTED:  # by another path, with nothing to show for it yet
+                    proof = proof._replace(verdict=PROVED, why="")
+                if proof.trace or proof.verdict == UNCLEAR:
+                    break
     except (Unsure, TooNarrow) as problem:
-        return Proof(theorem.id, target, UNCLEAR, paths.count, paths.solving, why=str(problem))
+        proof = proof if proof.verdict == REFUTED else proof._replace(verdict=UNCLEAR, why=str(problem))
     except Hang:
-        return Proof(theorem.id, target, UNCLEAR, paths.count, paths.solving, why="it does not come to an end")
-    found = Proof(theorem.id, target, PROVED, paths.count, paths.solving)
-    if values is None:
-        return found if claimed else found._replace(verdict=UNCLEAR, why="nothing is claimed of any value")
-    found = found._replace(values=tuple(values.items()))
-    if theorem.holds_for(build(), values):
-        return found._replace(verdict=UNCLEAR, why="the solver's counterexample is none for integers")
-    found = _told(theorem, control, build(), found._replace(verdict=REFUTED))
-    for other in theorem.controls if control is None and not found.trace else ():
-        if other.within is not None or other.trace is not None:  # a counterexample that fits, or another story
-            smaller = prove(theorem, target, steps=steps, seconds=seconds, control=other)
-            if smaller.trace:
-                return smaller
-    return found
+        proof = proof._replace(verdict=UNCLEAR, why="it does not come to an end")
+    proof = proof._replace(paths=paths.count, seconds=paths.solving)
+    return proof if proof.verdict != REFUTED or proof.trace or control is not None else _smaller(theorem, proof)
 
 
-def _search(
+def _looked_at(
     theorem: Theorem, build: Callable[[], Any], paths: Paths, control: Control | None
-) -> tuple[bool, dict[str, int] | None]:
-    """(was anything claimed, a counterexample)."""
-    claimed = False
+) -> Iterator[dict[str, int] | None]:
+    """Path by path: None where the claim holds for all that it is about, else some counterexamples."""
+    tried = 0
     for path in paths:
-        heap, given = build(), GivenWords(path)
+        heap, given, found = build(), GivenWords(path), list[dict[str, int]]()
         try:
             said = _claim(theorem, heap, given)
             if control is not None and control.within is not None:
                 given.assume(control.within(heap, given))
         except Vacuous:
             continue
-        if (values := path.counterexample(said)) is not None:
-            return True, values
-        claimed = claimed or path.example() is not None
-    return claimed, None
+        while (values := path.counterexample(said, found)) is not None:
+            found.append(values)
+            yield values
+            tried += 1
+            if tried == TRIES:
+                return
+        if not found and path.example() is not None:
+            yield None
+
+
+def _refuted(
+    theorem: Theorem, build: Callable[[], Any], control: Control | None, proof: Proof, values: dict[str, int]
+) -> Proof:
+    """What a counterexample of the solver is worth; the first one is kept where none can be told."""
+    if theorem.holds_for(build(), values):
+        return proof._replace(verdict=UNCLEAR, why="the solver's counterexample is none for integers")
+    known = proof if proof.verdict == REFUTED else proof._replace(verdict=REFUTED, values=tuple(values.items()), why="")
+    told = _told(theorem, control, build(), known._replace(values=tuple(values.items())))
+    return told if told.trace or not known.why else known
+
+
+def _smaller(theorem: Theorem, proof: Proof) -> Proof:
+    """A counterexample that fits into a small heap, or another story of one."""
+    for control in theorem.controls:
+        if control.within is not None or control.trace is not None:
+            other = prove(theorem, proof.target, control=control)
+            if other.trace:
+                return other
+    return proof
 
 
 def _claim(theorem: Theorem, heap: Any, given: Given) -> Any:

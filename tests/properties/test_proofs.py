@@ -111,10 +111,37 @@ class TestProving:
         assert (proof.verdict, dict(proof.values)) == (REFUTED, {"size": 77})
         assert "breaks no law" in proof.why
 
+    def test_one_wrong_value_among_paths_that_are_right(self):
+        """What is refuted on one path stays refuted, whatever the paths behind it say, and though no trace shows it."""
+
+        def claim(heap, given):
+            size = given("size", 1, heap._mask)
+            return size != 12345 if size < 50_000 else size > 0
+
+        theorem = find("tlsf/serves-enough")._replace(claim=claim)
+        proof = prove(theorem, "tlsf")
+        assert (proof.verdict, dict(proof.values)) == (REFUTED, {"size": 12345})
+
+    def test_other_counterexamples_are_tried(self):
+        """One that no trace shows is followed by others, up to a limit."""
+
+        def claim(heap, given):
+            return given("size", 1, heap._mask) > 20
+
+        told = []
+
+        def story(heap, values):
+            told.append(values["size"])
+            return f"a = alloc {2**64 - 1 if len(told) > 2 else 8}"
+
+        theorem = find("tlsf/serves-enough")._replace(claim=claim, trace=story, controls=())
+        assert prove(theorem, "tlsf+T04").law == "big-enough"
+        assert len(told) == len(set(told)) == 3
+
     def test_too_narrow(self):
         """Values that may leave the words make it inconclusive."""
         wide = find("tlsf/serves-enough")._replace(
-            claim=lambda heap, given: given("size", 1, heap._mask) * given("other", 1, heap._mask) > 0
+            claim=lambda heap, given: given("size", 1, heap._mask) << 12 > 0
         )
         proof = prove(wide, "tlsf")
         assert (proof.verdict, "72 bits" in proof.why) == (UNCLEAR, True)

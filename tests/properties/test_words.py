@@ -122,7 +122,7 @@ def test_an_input_is_the_same_on_every_path():
     paths = iter(Paths(16))
     assert next(paths).word("x", 0, 10) > 5
     path = next(paths)
-    with pytest.raises(ValueError, match="depend on the path"):
+    with pytest.raises(Unsure, match="depend on the path"):
         path.word("x", 0, 11)
 
 
