@@ -19,7 +19,6 @@ True
 """
 
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -162,13 +161,6 @@ def find(id: str) -> Theorem:
     """The theorem of this name.  KeyError for none."""
     all_theorems()
     return _ENTERED[id]
-
-
-def source_of(one: Theorem) -> str:
-    """The text of the module that a claim stands in, helpers included."""
-    module = inspect.getmodule(one.claim)
-    assert module is not None
-    return inspect.getsource(module)
 
 
 # ---- stories ---------------------------------------------------------------------------------
