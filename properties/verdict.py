@@ -39,6 +39,8 @@ class Finding:
     after: int = 0  # operations that the engine had done when it met it
     seconds: float = 0.0  # of CPU time until then; no part of a report that is to be the same every time
     length: int = 0  # operations of the run in which it was met, before it was made small
+    picture: list[str] = field(default_factory=list)  # the heap step by step, where only a lost process may draw it
+    said: list[str] = field(default_factory=list)  # by the process that it took along: a sanitizer's lines
 
     @property
     def trace(self) -> Trace:

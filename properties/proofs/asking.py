@@ -87,11 +87,21 @@ def questions(
         told = [one for method in methods for one in _others(method, name, theorems, deep)]
         found += [one for one in told if controls or not one.control]
         if not found:
-            known = sorted({theorem.target for theorem in all_theorems()})
-            what = f"theorems {', '.join(theorems)}" if theorems else "theorems"
-            raise TargetError(f"no {what} about {name or 'any target'}; there are some about {', '.join(known)}")
+            raise TargetError(_nothing_about(name, theorems))
         asked += found
     return list(dict.fromkeys(asked))
+
+
+def _nothing_about(name: str, theorems: Sequence[str]) -> str:
+    """There is nothing to ask; what there is instead."""
+    base = parse(name).base if name else ""
+    mine = [theorem.id for theorem in all_theorems() if theorem.target == base]
+    if theorems and (mine or not name):
+        others = mine or sorted({theorem.target for theorem in all_theorems()})
+        return f"no theorem {' or '.join(theorems)}{f' about {base}' if base else ''}; there are {', '.join(others)}"
+    known = sorted({theorem.target for theorem in all_theorems()})
+    hint = "" if base in BUILT_IN or ":" not in base else "; --theorem ID asks one that its methods can answer"
+    return f"no theorems about {name}; there are some about {', '.join(known)}{hint}"
 
 
 def _kernels(name: str, theorems: Sequence[str], controls: bool) -> Iterator[Question]:

@@ -106,7 +106,11 @@ def explored(question: Question, steps: int = STEPS, seconds: float = SECONDS) -
         proof = proof._replace(verdict=UNCLEAR, why=str(problem))
     if walk.best is not None:  # a shortest one only if nothing was left open
         proof = _told(proof._replace(verdict=REFUTED, why=""), walk.steps_to(*walk.best), walk.best[1])
-    return proof._replace(paths=sizes.runs, seconds=sizes.solving), walk.search()
+    search = walk.search()
+    if proof.verdict == PROVED and search.closed:
+        least = len(search.levels) - 1
+        proof = proof._replace(why=f"no state is new after {least} operations, so it is so of any number of them")
+    return proof._replace(paths=sizes.runs, seconds=sizes.solving), search
 
 
 class _Walk:
