@@ -214,7 +214,8 @@ def _details(asked: Sequence["Asked"]) -> list[str]:
         proof = one.proof
         told = f"{proof.paths} paths, " if proof.paths > 1 else ""
         known = ", remembered" if one.known else ""
-        name = one.question.target if one.question.own is None or one.question.control else str(one.question.own)
+        own = one.question.method == "hints" and not one.question.control
+        name = str(one.question.own).rpartition(" on ")[2] if own else one.question.target
         line = f"  {name}: {proof.verdict} ({told}{proof.seconds:.2f} s{known})"
         if proof.values:
             line += f" for {_values(one)}"

@@ -5,7 +5,7 @@ any size can be filed and looked for without an arena of that size.
 
 >>> from heaplaw.properties.proofs.theorems import find
 >>> find("tlsf/finds-no-smaller").sentence
-'A search finds no block that is smaller than the request.'
+'On the list where a search begins, and on later ones, no block is smaller than the request.'
 """
 
 from collections.abc import Callable

@@ -95,7 +95,8 @@ class Question(NamedTuple):
             "scan": f"aligned to {1 << self.first} bits: the scan",
             "hole": f"a hole in block {self.first}",
         }
-        return f"{self.target}, " + told.get(self.step, f"an area in blocks {self.first} to {self.last}")
+        area = f"an area in blocks {self.first} to {self.last}, {self.about}"
+        return f"{self.theorem} on {self.target}, {told.get(self.step, area)}"
 
 
 # ---- the invariant ---------------------------------------------------------------------------

@@ -113,7 +113,7 @@ class TestKilled:
 
     def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(self, tmp_path):
         """Ctrl-C ends with 130 and a status file that says so; afterwards the campaign is completed."""
-        words = ("planted:Good", "--engine", "plain", "--shards", "4", *QUICK)
+        words = ("planted:Good", "--engine", "plain", "--shards", "12", *QUICK)
         process = start(tmp_path, *words)
         while not list(tmp_path.glob("shards/*.json")) and process.poll() is None:
             time.sleep(0.05)
@@ -125,7 +125,7 @@ class TestKilled:
         out, _ = process.communicate(timeout=30)
         assert process.returncode == 0, out
         assert status(tmp_path)["state"] == "ended"
-        assert len(records(tmp_path)) == 4
+        assert len(records(tmp_path)) == 12
         assert status(tmp_path)["operations"] == sum(record["done"] for record in records(tmp_path).values())
 
 

@@ -58,7 +58,7 @@ class TestCommand:
         ("arguments", "words"),
         [
             (["nothing"], "nothing"),
-            (["tlsf", "--theorem", "tlsf/nonsense"], "no theorem tlsf/nonsense about tlsf; there are tlsf/serves-enough"),
+            (["tlsf", "--theorem", "tlsf/no"], "no theorem tlsf/no about tlsf; there are tlsf/serves-enough"),
             (["tlsf", "--cache", "x", "--no-cache"], "exclude each other"),
             (["tlsf", "--time", "soon"], "'soon' is not a time"),
             (["tlsf", "--method", "magic"], "magic"),

@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import json
+import os
 from random import Random
 
 import pytest
@@ -23,7 +24,7 @@ needs_crosshair = pytest.mark.skipif(crosshair_runner.why_not() is not None, rea
 def planted(tmp_path, monkeypatch):
     """The function ``f`` of a module with this text, which fresh processes can import too."""
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
 
     def write(text):
         name = f"planted_in_{tmp_path.name}"
