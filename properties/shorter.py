@@ -27,6 +27,8 @@ def shorter(best: Sequence[Operation], fails: Callable[[Operations], bool], most
     Looks at no more than ``most`` traces, all of which end as ``best`` does: those with one kind of
     request first, then those with two, then all; of each, shorter ones first.
     """
+    if not best:  # a fresh heap breaks the law
+        return None
     requests = list(dict.fromkeys(_letter(op) for op in best if op.kind == Kind.ALLOC))
     others = list(dict.fromkeys(_letter(op) for op in best if op.kind != Kind.ALLOC))
     sets = [list(some) for count in (1, 2) for some in combinations(requests, count)]

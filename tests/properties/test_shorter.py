@@ -144,3 +144,8 @@ class TestNearest:
         assert searchable(Good)
         assert not searchable(Opaque)
         assert nearest(Opaque, own_letters(LONG), "disjoint", below=4) is None
+
+
+def test_nothing_is_shorter_than_nothing():
+    """A fresh heap that breaks a law has no shorter trace."""
+    assert shorter([], lambda operations: True, 100) is None
