@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .crumbs import gather
@@ -32,6 +33,7 @@ class Limits(NamedTuple):
     grown: int = 512 << 20  # bytes resident after a job above which it is replaced
     jobs: int = 200  # after which it is replaced
     patience: float = 60.0  # seconds beyond a job's own; without using any CPU; wall time may be four times the CPU's
+    bounded: bool = True  # is address space limited?  A sanitizer reserves more than there is
 
 
 class Loss(NamedTuple):
@@ -57,12 +59,14 @@ def told(path: Path) -> list[dict[str, Any]]:
 class Child:
     """One process, started when needed and again when it was lost or has grown."""
 
-    def __init__(self, folder: Path, slot: int, limits: Limits) -> None:
-        """``folder``: where its crumb and its last words are kept, by ``slot``."""
+    def __init__(
+        self, folder: Path, slot: int, limits: Limits, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """``folder``: where its crumb and its last words are kept, by ``slot``; ``environment``: what else it has."""
         folder.mkdir(parents=True, exist_ok=True)
         self._crumb, self._words = folder / f"{slot}.crumb", folder / f"{slot}.words"
         self._found = folder / f"{slot}.found"
-        self._limits = limits
+        self._limits, self._environment = limits, environment
         self._process: subprocess.Popen[bytes] | None = None
         self._answer = b""
         self._idle = limits.patience
@@ -110,8 +114,10 @@ class Child:
 
     def _spawn(self) -> None:
         self.stop()
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-m", "heaplaw.fuzz.worker", str(self._limits.memory)]
+        path = os.pathsep.join(path for path in sys.path if path)
+        environment = {**os.environ, "PYTHONPATH": path, **self._environment}
+        memory = self._limits.memory if self._limits.bounded else 0
+        command = [sys.executable, "-m", "heaplaw.fuzz.worker", str(memory)]
         command += [str(self._crumb), str(self._found)]
         with self._words.open("wb") as words:
             self._process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import traceback
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -24,15 +25,27 @@ from heaplaw.properties.tallying import Tallying
 from heaplaw.properties.verdict import INCONCLUSIVE, INTERNAL, PASSED, USAGE, Tally, exit_code
 from heaplaw.trace import Trace
 
-from . import report
+from . import building, isolating, report
 from .campaign import campaign
 from .comparing import compare
 from .corpora import corpus
 from .exploring import explore
 from .fuzzing import fuzz
+from .linux import build_linux
 from .minimizing import minimize
 from .mutating import mutate
-from .options import Duration, Problem, bar, console, json_option, make_folder, seed_option, writable
+from .options import (
+    Duration,
+    Problem,
+    bar,
+    bounds_options,
+    console,
+    isolate_option,
+    json_option,
+    make_folder,
+    seed_option,
+    writable,
+)
 from .proving import prove
 from .published import zram
 from .selftest import selftest
@@ -105,6 +118,11 @@ def list_command(json_path: Path | None, laws: bool, bugs: bool) -> None:
 @click.option("--law", "only", multiple=True, metavar="ID", help="Only this law; may be repeated.")
 @click.option("--floor", multiple=True, metavar="WORD=N", help="Not green unless reached N times; may be repeated.")
 @click.option("--save", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write trace files here.")
+@building.source_option
+@building.cflags_option
+@building.build_option
+@isolate_option
+@bounds_options
 @click.option("-v", "--verbose", is_flag=True, help="Show laws and states by target, and why laws did not run.")
 @json_option
 def check(
@@ -117,10 +135,19 @@ def check(
     only: tuple[str, ...],
     floor: tuple[str, ...],
     save: Path | None,
+    sources: tuple[Path, ...],
+    cflags: str,
+    folder: Path,
+    isolate: bool,
+    memory: int,
+    patience: float,
     verbose: bool,
     json_path: Path | None,
 ) -> int:
     """Check TARGETS (all built-in ones when none is named) with random runs.
+
+    Native targets, and all with --isolate, run in child processes: a crash, a hang, and too much memory are
+    counterexamples of the law "returns", and the other laws go on.
 
     Floors say how often a state must have been reached, or a law's condition met; those that always hold stand in
     [tool.heaplaw.floors] of pyproject.toml.
@@ -132,21 +159,33 @@ def check(
     for law in only:
         if law not in LAWS:
             raise Problem(f"unknown law {law!r}; the laws are {', '.join(LAWS)}")
-    names = list(dict.fromkeys(targets)) or list(BUILT_IN)
-    for name in names:
+    names = list(dict.fromkeys((*targets, *building.built(sources, cflags, folder)))) or list(BUILT_IN)
+    apart = [name for name in names if isolate or isolating.needs_isolation(name)]
+    here = [name for name in names if name not in apart]
+    for name in here:
         for variant in variants(name):
             factory(variant)
     if (problem := why_not(engine)) is not None:
         raise Problem(problem)
-    floors = _floors(floor, names, engine, only)
-    if save is not None:
-        make_folder(save)
-    out = console()
-    out.print(f"seed {seed}", highlight=False)
     budget = ops or min(_MOST_OPERATIONS, _OPERATIONS // len(names))
-    work = shards.cut(names, engine, budget, seed, only)
-    with bar("checking", sum(shard.operations for shard in work)) as progress:
-        tallies = shards.run_shards(work, jobs=jobs, seconds=seconds, progress=progress)
+    out = console()
+    with isolating.guards(apart, isolating.Bounds(memory, patience), jobs) as crew:
+        sound, lost = isolating.fresh(crew, apart, engine, budget, only)
+        known = sound + [Tallying(name, engine, 0, 0, only).tally for name in here if floor]
+        floors = _floors(floor, known)
+        if save is not None:
+            make_folder(save)
+        out.print(f"seed {seed}", highlight=False)
+        deadline = time.monotonic() + seconds
+        work, guarded = (
+            shards.cut(some, engine, budget, seed, only) for some in (here, [tally.target for tally in sound])
+        )
+        before = sum(shard.operations for shard in work)
+        with bar("checking", before + sum(shard.operations for shard in guarded)) as progress:
+            tallies = lost + shards.run_shards(work, jobs=jobs, seconds=seconds, progress=progress)
+            left = deadline - time.monotonic()
+            tallies += isolating.run_isolated(crew, guarded, left, lambda done: progress(before + done))
+    tallies.sort(key=lambda tally: names.index(tally.target))
     measured = floors.measure(tallies)
     code = exit_code(tallies, unmet=sum(not one.met for one in measured))
     if json_path is not None:
@@ -167,7 +206,7 @@ def check(
     return code
 
 
-def _floors(given: tuple[str, ...], names: list[str], engine: str, only: tuple[str, ...]) -> Floors:
+def _floors(given: tuple[str, ...], fresh: list[Tally]) -> Floors:
     """The configured floors and those given; each that was given must say something of one of the targets."""
     try:
         floors = Floors.nearest(Path.cwd()).also(given)
@@ -175,7 +214,6 @@ def _floors(given: tuple[str, ...], names: list[str], engine: str, only: tuple[s
         raise Problem(str(problem)) from None
     if given:
         words = {text.rpartition("=")[0].strip() for text in given}
-        fresh = [Tallying(name, engine, 0, 0, only).tally for name in names]
         if (useless := idle(one for one in floors.measure(fresh) if one.word in words)) is not None:
             raise Problem(useless)
     return floors
@@ -194,6 +232,7 @@ def machine_command(targets: tuple[str, ...], json_path: Path | None) -> None:
         from heaplaw.properties.machine import prose, rule_machine
     except ImportError as problem:
         raise Problem(str(problem)) from None
+    isolating.refuse_native(targets)
     texts = {name: prose(rule_machine(name)) for name in targets}
     if json_path is not None:
         json_path.write_text(report.to_json(texts))
@@ -208,13 +247,17 @@ def machine_command(targets: tuple[str, ...], json_path: Path | None) -> None:
 @click.option("--family", default="", help="Events to read of an ftrace recording: slab, pages or percpu.")
 @click.option("--guard", is_flag=True, help="Look between calls too: does the client write where it must not?")
 @click.option("--seed", type=int, hidden=True, help="Accepted like everywhere; a replay draws nothing.")
+@isolate_option
 @click.option("-v", "--verbose", is_flag=True, help="Show every law.")
 @json_option
 def replay_command(
     file: Path, target: str | None, maintain: str | None, every: int, family: str, guard: bool, seed: int | None,
-    verbose: bool, json_path: Path | None,
+    isolate: bool, verbose: bool, json_path: Path | None,
 ) -> int:  # fmt: skip
     """Replay a trace file or a recording (heaptrack, ftrace, mtrace) under all laws.
+
+    Native targets, and traces of a call that does not return, are replayed in a child process, as all are with
+    --isolate: how it is lost is said.
 
     With --guard a heap that changes while no call is under way ends the replay with 3: whoever did that, it was
     not the allocator, and no law is asked.
@@ -228,18 +271,23 @@ def replay_command(
     if not name:
         raise Problem(f"{file} names no target; say --target NAME (see 'heaplaw list')")
     name = fitted(name, room(trace), trace.header)
-    contract = factory(name)().contract
+    apart = isolate or isolating.needs_isolation(name)
+    if apart and guard:
+        raise Problem(f"--guard looks at the heap from this process, and {name} runs in another")
+    traits = isolating.traits(name) if apart else isolating.Traits.of(factory(name)().contract)
     if maintain is not None:
-        if maintain not in contract.maintenance:
-            known = ", ".join(contract.maintenance) or "none"
+        if maintain not in traits.maintenance:
+            known = ", ".join(traits.maintenance) or "none"
             raise Problem(f"{name} has no maintenance {maintain!r}; it knows: {known}")
         trace = _interleave(trace, Operation(Kind.MAINTAIN, mode=maintain), every)
     if guard and isinstance(fault := culprit(factory(name), trace.operations), ClientFault):
         console().print(f"not the allocator's doing: {fault} (exit {INCONCLUSIVE})", highlight=False, soft_wrap=True)
         return INCONCLUSIVE
-    same_kind = bool(trace.answers) and trace.header.get("answers", "") == "offset" and contract.arena > 0
-    with bar("replaying", len(trace.operations)) as progress:
-        result = replay(trace, name, progress=progress, answers=same_kind)
+    same_kind = bool(trace.answers) and trace.header.get("answers", "") == "offset" and traits.arena > 0
+    result = isolating.replayed_apart(name, trace, always=apart, answers=same_kind)
+    if result is None:
+        with bar("replaying", len(trace.operations)) as progress:
+            result = replay(trace, name, progress=progress, answers=same_kind)
     tally, figures = result.tally, result.figures
     code = exit_code([tally])
     if json_path is not None:
@@ -305,6 +353,7 @@ cli.add_command(campaign)
 cli.add_command(corpus)
 cli.add_command(prove)
 cli.add_command(compare)
+cli.add_command(build_linux)
 
 
 @cli.group("reproduce")

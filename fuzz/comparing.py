@@ -1,4 +1,7 @@
-"""``heaplaw compare``: what a change of strategy changes.  Kernels so far: functions of whole numbers."""
+"""``heaplaw compare``: what a change of strategy changes.
+
+So far: kernels, which are functions of whole numbers, and a model beside the kernel's own code, in lockstep.
+"""
 
 from pathlib import Path
 
@@ -10,9 +13,10 @@ from heaplaw.properties.proofs import differing
 from heaplaw.properties.proofs.differing import Difference, KernelError
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 
-from . import report
+from . import lockstepping, report
 from .options import Duration, Problem, console, json_option, seed_option
 
+_SECONDS, _LOCKSTEP, _OPERATIONS = 20.0, 600.0, 1_000_000
 _CODES = {differing.SAME: PASSED, differing.DIFFERENT: COUNTEREXAMPLE}
 
 
@@ -20,23 +24,41 @@ _CODES = {differing.SAME: PASSED, differing.DIFFERENT: COUNTEREXAMPLE}
 @click.argument("old")
 @click.argument("new")
 @click.option("--where", default="", metavar="CONDITION", help="Only such arguments, as in 'size > 0'.")
-@click.option("--time", "seconds", type=Duration(), default="20s", show_default=True, help="Processor time.")
+@click.option("--time", "seconds", type=Duration(), help="Processor time.", show_default="20s; in lockstep 10m")
+@click.option("--ops", "operations", type=click.IntRange(1), default=_OPERATIONS, show_default=True, metavar="N",
+              help="Operations in lockstep.")  # fmt: skip
 @seed_option
 @json_option
-def compare(old: str, new: str, where: str, seconds: float, seed: int, json_path: Path | None) -> int:
-    """Compare two kernels, OLD and NEW: functions of whole numbers, as module:function or file.py:function.
+def compare(
+    old: str, new: str, where: str, seconds: float | None, operations: int, seed: int, json_path: Path | None
+) -> int:
+    """Compare OLD and NEW: two functions of whole numbers, or a model and the kernel's own code.
 
-    Ends with 0 if every path through both was taken and they never differ, with 1 and the arguments if they differ,
-    with 3 if neither is known. Parameters with a default keep it. Nothing is drawn at random: --seed is accepted as
-    everywhere.
+    Functions are named module:function or file.py:function. Ends with 0 if every path through both was taken and they
+    never differ, with 1 and the arguments if they differ, with 3 if neither is known. Parameters with a default keep
+    it; nothing is drawn at random.
+
+    A model and the kernel's code (linux:percpu, linux:zbud) do the same random operations, and their answers and all
+    they hold are compared after each one. What is said of the kernel is unconfirmed by its maintainers.
 
     \b
     Example: heaplaw compare heaplaw.impls.kmalloc_classes:kmalloc_class mine.py:kmalloc_class --where "size > 0"
+             heaplaw compare percpu-bitmap@6.12 linux:percpu --ops 100000
     """
+    if (both := lockstepping.pair(old, new)) is not None:
+        compared = lockstepping.in_child(*both, operations, _LOCKSTEP if seconds is None else seconds, seed)
+        if json_path is not None:
+            json_path.write_text(report.to_json(compared.as_data()))
+        out = console()
+        out.print(f"seed {seed}", highlight=False)
+        for line in compared.lines():
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
+        return compared.code
     if _is_target(old) and _is_target(new):
-        raise Problem(f"{old} and {new} are targets; only functions are compared for now, as in module:function")
+        known = "functions, as in module:function, and models with linux:percpu and linux:zbud"
+        raise Problem(f"{old} and {new} are targets; compared so far are {known}")
     try:
-        found = differing.differ(old, new, seconds, where)
+        found = differing.differ(old, new, _SECONDS if seconds is None else seconds, where)
     except KernelError as problem:
         raise Problem(str(problem)) from None
     code = _CODES.get(found.verdict, INCONCLUSIVE)

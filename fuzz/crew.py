@@ -2,7 +2,9 @@
 
 import select
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from .child import Child, Limits, Loss
@@ -47,8 +49,10 @@ class CrewError(Exception):
 class LocalCrew:
     """Child processes of this one."""
 
-    def __init__(self, jobs: int, folder: Path, limits: Limits) -> None:
-        self._children = [Child(folder, slot, limits) for slot in range(jobs)]
+    def __init__(
+        self, jobs: int, folder: Path, limits: Limits, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self._children = [Child(folder, slot, limits, environment) for slot in range(jobs)]
         self._tickets: dict[int, Child] = {}
         self._count = 0
 

@@ -19,23 +19,26 @@ from contextlib import suppress
 from io import BytesIO
 from marshal import dumps, load
 from pathlib import Path
+from struct import Struct
 
 from heaplaw.checker import Checker
 from heaplaw.operations import Operation
 from heaplaw.trace import MAGIC, Trace, TraceError, render
 
 _ROOM = 1 << 19  # bytes; a run of some hundred operations has ten thousand
-_COUNT = 8  # bytes at the front that say how many are used
+_FRONT = 16  # bytes at the front: how many are used, and how many operations the run has begun, eight each
+_NUMBERS = Struct("<QQ")
 
 
 class Recorder:
     """Writes the operations of the run that is under way."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         with path.open("w+b") as file:
             file.truncate(_ROOM)
             self._map = mmap.mmap(file.fileno(), _ROOM)
-        self._used = _COUNT
+        self._used = _FRONT
         self._owner: object = None
 
     def note(self, index: int, op: Operation, owner: object = None) -> None:
@@ -44,7 +47,7 @@ class Recorder:
         What is longer than the file begins at the front again: better the end than nothing.
         """
         if index == 0:
-            self._used, self._owner = _COUNT, owner
+            self._used, self._owner = _FRONT, owner
         elif owner is not self._owner:
             return  # a run beside the one that began last
         kind, name, size, align, mode = op
@@ -52,15 +55,29 @@ class Recorder:
         start, room = self._used, self._map
         end = start + len(crumb)
         if end > _ROOM:
-            start, end = _COUNT, _COUNT + len(crumb)
+            start, end = _FRONT, _FRONT + len(crumb)
         room[start:end] = crumb
-        room[:_COUNT] = end.to_bytes(_COUNT, "little")
+        room[:_FRONT] = _NUMBERS.pack(end, index + 1)
         self._used = end
 
     def forget(self) -> None:
         """Nothing is under way."""
-        self._used, self._owner = _COUNT, None
-        self._map[:_COUNT] = _COUNT.to_bytes(_COUNT, "little")
+        self._used, self._owner = _FRONT, None
+        self._map[:_FRONT] = _NUMBERS.pack(_FRONT, 0)
+
+    def moves(self) -> bytes:
+        """Something else after each operation, of whatever process notes them here."""
+        return self._map[:_FRONT]
+
+    @property
+    def count(self) -> int:
+        """Operations that the run under way has begun, though the file may hold only the last of them."""
+        begun: int = _NUMBERS.unpack(self._map[:_FRONT])[1]
+        return begun
+
+    def operations(self) -> list[Operation]:
+        """Those that are noted."""
+        return operations(gather(self._path))
 
     def watch(self) -> None:
         """Note every operation that a checker of this process does from now on."""
@@ -79,8 +96,8 @@ def gather(path: Path) -> list[str]:
         data = path.read_bytes()
     except OSError:
         return []
-    end = int.from_bytes(data[:_COUNT], "little")
-    stream, lines = BytesIO(data[_COUNT:end]), []
+    end = int.from_bytes(data[: _FRONT // 2], "little")
+    stream, lines = BytesIO(data[_FRONT:end]), []
     with suppress(EOFError, ValueError, TypeError, KeyError):  # the end, or what was being written
         while True:
             lines.append(render(Operation(*load(stream))))

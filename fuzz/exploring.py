@@ -19,6 +19,7 @@ from heaplaw.properties.tiny import Tiny, all_tiny, tiny
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 
 from . import report
+from .isolating import refuse_native
 from .options import Bytes, Duration, Numbers, Problem, bar, console, json_option, seed_option
 
 _WORDS = {kind.name.lower().replace("_", ""): kind for kind in KINDS} | {"cpu": Kind.ON_CPU}
@@ -74,6 +75,7 @@ def explore(
     for law in only:
         if law not in LAWS:
             raise Problem(f"unknown law {law!r}; the laws are {', '.join(LAWS)}")
+    refuse_native(targets)
     wanted = _kinds(kinds)
     searches = [_scaled(tiny(name), arena) for name in dict.fromkeys(targets)] or all_tiny()
     if resume is not None:

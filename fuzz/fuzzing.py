@@ -17,6 +17,7 @@ from . import report
 from .engine import LONGEST, Figures, Session, Settings, skipped_line, unavailable
 from .harness import COVERAGE, MUTATORS
 from .inputs import safe_name
+from .isolating import refuse_native
 from .options import Duration, Problem, bar, console, json_option, make_folder, seed_option
 
 _OPERATIONS = 1 << 60  # time or runs are the budget here
@@ -54,6 +55,7 @@ def fuzz(
     \b
     Example: heaplaw fuzz tlsf --time 5m --corpus corpus --save findings
     """
+    refuse_native((target,))
     for variant in variants(target):
         factory(variant)
     if (why := unavailable()) is not None:

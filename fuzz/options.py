@@ -105,3 +105,15 @@ def bar(title: str, total: int, what: str = "operations") -> Iterator[Callable[.
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done, total=None: progress.update(task, completed=done, total=total)
+isolate_option = click.option("--isolate", is_flag=True, help="Run targets in child processes, native or not.")
+
+
+def bounds_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a target in a child process may use."""
+    memory = click.option(
+        "--memory", type=Bytes(), default="1G", show_default=True, help="That a target in a child process may have."
+    )
+    patience = click.option(
+        "--patience", type=Duration(), default="5s", show_default=True, help="With one that does no operation."
+    )
+    return memory(patience(command))

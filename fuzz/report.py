@@ -11,7 +11,7 @@ from rich.table import Table
 
 from heaplaw.contract import Contract
 from heaplaw.impls.bugs import gallery
-from heaplaw.impls.registry import BUILT_IN, factory
+from heaplaw.impls.registry import BUILT_IN, factory, is_linux
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import birth_name
 from heaplaw.properties.floors import Measured
@@ -160,7 +160,11 @@ def show_finding(console: Console, finding: Finding, again: str = "") -> None:
     law = LAWS[violation.law]
     lines = [f"\n[bold red]{escape(finding.target)} breaks {law.id}[/]: {escape(law.sentence)}"]
     lines += [escape(f"  expected {violation.expected}"), escape(f"  seen     {violation.seen}")]
-    lines += [escape(f"  {line}") for line in strips(factory(finding.target), finding.trace.operations)]
+    lines += [escape(f"  {line}") for line in finding.said]
+    picture = finding.picture or strips(factory(finding.target), finding.trace.operations)
+    lines += [escape(f"  {line}") for line in picture]
+    if is_linux(finding.target):
+        lines.append("  (the kernel's own code, on a shim in user space; unconfirmed by its maintainers)")
     console.print("\n".join([*lines, *([escape(f"  {again}")] if again else [])]), highlight=False, soft_wrap=True)
 
 
@@ -226,7 +230,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "seen": violation.seen,
         "trace": str(finding.trace),
         "heap": violation.heap.splitlines(),
-    }
+    } | ({"said": finding.said} if finding.said else {})
 
 
 def verdict(tallies: Sequence[Tally], code: int, measured: Sequence[Measured] = ()) -> str:
@@ -239,7 +243,7 @@ def verdict(tallies: Sequence[Tally], code: int, measured: Sequence[Measured] = 
     if flaky:
         laws = ", ".join(sorted({finding.violation.law for tally in tallies for finding in tally.flaky}))
         return f"inconclusive: a violation of {laws} did not recur in a fresh process (exit {code})"
-    empty = [tally.target for tally in tallies if not tally.operations]
+    empty = [t.target + (f" ({t.stopped})" if t.stopped else "") for t in tallies if not t.operations]
     if empty:
         return f"inconclusive: nothing was executed on {', '.join(empty)} (exit {code})"
     if early := [tally for tally in tallies if tally.stopped]:

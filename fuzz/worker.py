@@ -8,6 +8,7 @@ with whoever started it.
     {"do": "confirm", "trace"}                 does the trace break the law that it names?  Made small once more
     {"do": "replay", "trace"}                  the same, in words
     {"do": "examine", "target", "crumb"}       which trace takes its process along?  See ``postmortem``
+    {"do": "guard", ...} and others            the same and more, each piece in a fork: see ``guarded``
 """
 
 import faulthandler
@@ -32,23 +33,25 @@ from heaplaw.properties.smaller_arena import reduced
 from heaplaw.properties.verdict import Finding
 from heaplaw.trace import Trace
 
+from . import guarded
 from .child import MEMORY, told
 from .corpus import Corpus
 from .crumbs import Recorder, operations
+from .forkserver import die_with
 from .keeping import Keeper, digest_of
 from .postmortem import examine
 from .store import StoreError
 
-_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _GRACE = 600  # seconds of CPU time beyond a job's own, for the case that nobody watches any more
 
 
 def main() -> None:
-    """Serve until the jobs end.  Arguments: bytes of memory, and the files for crumbs and findings."""
+    """Serve until the jobs end.  Arguments: bytes of memory or 0, and the files for crumbs and findings."""
     parent = os.getppid()
     die_with(parent)
     memory = int(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    if memory:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     faulthandler.enable()
@@ -65,7 +68,7 @@ def serve(jobs: IO[str], out: IO[str], recorder: Recorder, found: Path) -> None:
     for line in jobs:
         recorder.forget()
         found.write_bytes(b"")
-        job = {**json.loads(line), "found": found}
+        job = {**json.loads(line), "found": found, "crumbs": recorder}
         _limit_cpu(float(job.get("seconds", 10.0)))
         try:
             answer = DUTIES[job["do"]](job)
@@ -80,17 +83,6 @@ def serve(jobs: IO[str], out: IO[str], recorder: Recorder, found: Path) -> None:
         answer["resident"] = _resident()
         out.write(json.dumps(answer) + "\n")
         out.flush()
-
-
-def die_with(parent: int) -> None:
-    """Be killed when the parent ends, whatever ends it.  Where the system cannot do that, end of input must do."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    ctypes.CDLL(None, use_errno=True).prctl(_DIES_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it was faster
-        os._exit(1)
 
 
 def _limit_cpu(seconds: float) -> None:
@@ -206,6 +198,7 @@ def autopsy(job: dict[str, Any]) -> dict[str, Any]:
 
 DUTIES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "probe": probe, "shard": shard, "confirm": confirm, "replay": replay_in_words, "examine": autopsy,
+    "fresh": guarded.fresh, "guard": guarded.guard, "again": guarded.again, "smaller": guarded.smaller,
 }  # fmt: skip
 
 

@@ -6,6 +6,8 @@
     tlsf,arena=65536,word=32    with parameters
     package.module:Name         a class of yours on the path
     path/file.py:Name           a class of yours in a file
+    ./libmine.so,arena=4096     a shared library that exports the functions of native/heaplaw.h
+    linux:percpu@6.1,chunks=1   the kernel's own code, as 'heaplaw build-linux' has built it
 
 >>> parse("tlsf@conte-3.1,arena=4096").parameters
 {'arena': 4096}
@@ -155,6 +157,25 @@ class TargetName(NamedTuple):
         return ",".join(parts + [f"{key}={value}" for key, value in self.parameters.items()])
 
 
+def is_native(name: str) -> bool:
+    """Does a target's name mean machine code, which may take its process down with it?"""
+    head = name.strip().partition(",")[0]
+    file = head.rpartition("/")[2]
+    if is_linux(head) or is_malloc(head):
+        return True
+    return ":" not in head and (file.endswith((".so", ".dylib")) or ".so." in file)
+
+
+def is_linux(name: str) -> bool:
+    """Does a target's name mean the kernel's own code?"""
+    return name.strip().startswith("linux:")
+
+
+def is_malloc(name: str) -> bool:
+    """Does a target's name mean a malloc of this machine?"""
+    return name.strip().startswith("malloc:")
+
+
 def parse(name: str) -> TargetName:
     """Take a target's name apart.  Raises TargetError."""
     head, *settings = name.strip().split(",")
@@ -164,7 +185,7 @@ def parse(name: str) -> TargetName:
         if not equals or not key.isidentifier() or not value:
             raise TargetError(f"{setting!r} in {name!r} is not KEY=VALUE")
         parameters[key] = int(value) if value.lstrip("-").isdecimal() else value
-    if ":" in head:
+    if ":" in head or is_native(head):
         return TargetName(head, "", "", parameters)
     head, _, bug = head.partition("+")
     base, _, revision = head.partition("@")
@@ -174,8 +195,14 @@ def parse(name: str) -> TargetName:
 def factory(name: str) -> Callable[[], Any]:
     """A function that makes a fresh target each time.  Raises TargetError for a name that cannot be built."""
     parts = parse(name)
-    if ":" in parts.base:
-        build: Callable[[], Any] = partial(_own_class(parts.base), **parts.parameters)
+    if is_linux(parts.base):
+        build: Callable[[], Any] = _linux(parts.base, parts.parameters)
+    elif is_malloc(parts.base):
+        build = _malloc(parts.base, parts.parameters)
+    elif ":" in parts.base:
+        build = partial(_own_class(parts.base), **parts.parameters)
+    elif is_native(parts.base):
+        build = _native(parts.base, parts.parameters)
     else:
         known = BUILT_IN.get(parts.base)
         if known is None:
@@ -191,6 +218,8 @@ def factory(name: str) -> Callable[[], Any]:
         build = partial(cls, **revision, **parts.parameters)
     try:
         target = build()
+    except TargetError:
+        raise
     except (TypeError, ValueError) as problem:  # what was asked for makes no sense
         raise TargetError(f"cannot make {name!r}: {problem}") from problem
     except Exception as problem:
@@ -199,6 +228,46 @@ def factory(name: str) -> Callable[[], Any]:
         if not hasattr(target, needed):
             raise TargetError(f"{parts.base} has no {needed!r}; a target needs contract, alloc and free")
     return build
+
+
+def _native(place: str, parameters: Mapping[str, int | str]) -> Callable[[], Any]:
+    """What makes heaps of a shared library, which is loaded here and now."""
+    from .native import making  # only where one is wanted: it needs cffi
+
+    return partial(making.build, place, **parameters)  # type: ignore[arg-type]  # words are refused by build
+
+
+def _malloc(name: str, parameters: Mapping[str, int | str]) -> Callable[[], Any]:
+    """What makes sets of blocks of a malloc, whose adapter is compiled and loaded here and now."""
+    from .native import system  # only where one is wanted: it needs cffi
+
+    if unknown := [key for key in parameters if key != "arena"]:
+        raise TargetError(f"{name} has no parameter {unknown[0]!r}; it has arena")
+    return partial(system.build, name, **parameters)  # type: ignore[arg-type]  # words are refused by build
+
+
+def _linux(head: str, parameters: Mapping[str, int | str]) -> Callable[[], Any]:
+    """What makes heaps of the kernel's code, of the version after the @."""
+    from .native.linux import percpu, zbud  # only where one is wanted: they need cffi
+    from .native.linux.building import BuildError
+
+    base, _, version = head.partition("@")
+    if base == "linux:percpu":
+        cls: type[Any] = percpu.LinuxPercpu
+        builder: Callable[..., Callable[[], Any]] = percpu.builder
+    elif base == "linux:zbud":
+        cls, builder = zbud.LinuxZbud, zbud.builder
+    else:
+        raise TargetError(f"unknown target {base!r}; of the kernel there are linux:percpu and linux:zbud")
+    takes = _parameters(cls)
+    if unknown := [key for key in parameters if key not in takes]:
+        raise TargetError(f"{base} has no parameter {unknown[0]!r}; it has {', '.join(takes)}")
+    if words := [value for value in parameters.values() if isinstance(value, str)]:
+        raise TargetError(f"{words[0]!r} is no number")
+    try:
+        return builder(version, **parameters)
+    except BuildError as problem:
+        raise TargetError(str(problem)) from problem
 
 
 def _with_bug(parts: TargetName) -> Callable[..., Any]:

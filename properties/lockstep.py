@@ -27,6 +27,8 @@ from heaplaw import Refusal
 from heaplaw.operations import ATOMIC, Kind, Operation
 from heaplaw.trace import render
 
+from .minimize import minimize
+
 Numbers = Mapping[str, "list[int] | bytes"]
 
 
@@ -63,6 +65,7 @@ class Shape(NamedTuple):
     block: int
     groups: int = 0
     live: int = 200  # objects at most, or thereabouts
+    maintenance: tuple[str, ...] = ("balance",)
 
 
 @dataclass
@@ -74,6 +77,10 @@ class Course:
     apart: Apart | None = None
     shape: Shape | None = None  # of the episode in which they differ
     trace: tuple[Operation, ...] = ()  # its operations, up to the one after which they differ
+
+
+Make = Callable[[Shape], tuple[Side, Side]]
+"""What makes both for a shape."""
 
 
 # ---- one step ------------------------------------------------------------------------------------------
@@ -128,7 +135,7 @@ def packed(words: "list[int] | bytes") -> bytes:
 
 
 def random_course(
-    make: Callable[[Shape], tuple[Side, Side]],
+    make: Make,
     shapes: Sequence[Shape],
     operations: int,
     seed: int,
@@ -180,7 +187,7 @@ def requests(shape: Shape, rng: random.Random, live: list[int]) -> Iterator[Oper
         atomic, group = rng.choice((0.0, 0.0, 0.2, 0.8)), rng.choice((0.0, 0.1, 0.6)) if shape.groups else 0.0
         for _ in range(rng.randint(10, 300)):
             if rng.random() < 0.01:
-                yield Operation(Kind.MAINTAIN, mode="balance")
+                yield Operation(Kind.MAINTAIN, mode=rng.choice(shape.maintenance))
             elif live and (rng.random() >= wants or len(live) > shape.live):
                 at = rng.choice((0, -1, rng.randrange(len(live)), rng.randrange(len(live))))
                 yield Operation(Kind.FREE, live.pop(at))
@@ -205,3 +212,29 @@ def _sizes(shape: Shape, rng: random.Random) -> Callable[[], int]:
     if kind == 3:
         return lambda: max(0, shape.block * rng.randint(1, 3) // rng.choice((1, 2, 4)) + rng.randint(-8, 8))
     return lambda: rng.randint(1, shape.block)
+
+
+# ---- made small ------------------------------------------------------------------------------------------
+
+
+def smallest(make: Make, course: Course) -> tuple[list[Operation], Apart]:
+    """A difference that was found, as small as the minimiser makes it, and where the two are apart then.
+
+    Raises ValueError if there is none.
+    """
+    shape = course.shape
+    if shape is None or course.apart is None:
+        raise ValueError("they are not apart")
+
+    def apart(operations: list[Operation]) -> Apart | None:
+        one, two = make(shape)
+        try:
+            return compare(one, two, operations)
+        finally:
+            one.destroy()
+            two.destroy()
+
+    small = minimize(list(course.trace), lambda operations: apart(operations) is not None)
+    found = apart(small)
+    assert found is not None
+    return small, found

@@ -10,7 +10,7 @@ counters.  A scan hint of 0 has no place: the kernel never reads it, and leaves 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from heaplaw import Context
 from heaplaw.impls.native.library import load
@@ -19,8 +19,7 @@ from heaplaw.impls.native.linux.model import KINDS, Stepwise, numbers
 from heaplaw.impls.native.target import REFUSALS, configure
 from heaplaw.operations import ATOMIC, Kind, Operation
 
-from .lockstep import Apart, Course, Numbers, Shape, Side, compare, packed, random_course
-from .minimize import minimize
+from .lockstep import Course, Make, Numbers, Shape, Side, packed, random_course
 
 _TOP = min(REFUSALS)
 _ROOM = 1 << 12  # words of an observation, at first
@@ -54,7 +53,7 @@ class ModelSide:
         self._handles: dict[int, int] = {}
 
     def do(self, operation: Operation) -> Any:
-        """The handle or refusal; pages given back; None."""
+        """The handle or refusal; of background work, pages given back and objects moved; None."""
         kind, name, size, align, mode = operation
         if kind == Kind.ALLOC:
             flags = int(mode)
@@ -65,7 +64,7 @@ class ModelSide:
         if kind == Kind.FREE and (handle := self._handles.pop(name, None)) is not None:
             self.heap.free(handle)
         if kind == Kind.MAINTAIN:
-            return self.heap.maintain(str(mode)).pages_freed
+            return (self.heap.maintain(str(mode)).pages_freed, 0)
         return None
 
     def numbers(self) -> Numbers:
@@ -81,18 +80,23 @@ class ModelSide:
 class KernelSide:
     """The kernel's code, called as directly as it can be."""
 
+    kinds: ClassVar[tuple[str, ...]] = KINDS  # of records, from HEAPLAW_OWN on
+    defaults: ClassVar[dict[str, int]] = {"pages": 0, "static": 0, "reserved": 0}
+
     def __init__(self, built: Path, **parameters: int) -> None:
         self._library = load(str(built))
         self._lib = self._library.opened
-        configure(self._library, {"pages": 0, "static": 0, "reserved": 0, **parameters})
-        self._heap = int(self._lib.heaplaw_create(parameters["unit"]))
+        configure(self._library, {**self.defaults, **parameters})
+        self._heap = int(self._lib.heaplaw_create(parameters.get("unit", 0)))
         if not self._heap:
             raise ValueError(f"{built} makes no heap of {parameters}")
         self._handles: dict[int, int] = {}
         self._room = 0
         self._grow(_ROOM)
         own = self._library.number("OWN")
-        self._kinds = {kind: own + index for index, kind in enumerate(KINDS)}
+        self._kinds = {kind: own + index for index, kind in enumerate(self.kinds)}
+        maintenance = self._library.schema(self._library.number("MAINTENANCE"))
+        self._maintenance = maintenance.columns if maintenance is not None else ()
 
     def _grow(self, room: int) -> None:
         self._room = room
@@ -102,8 +106,7 @@ class KernelSide:
         """As the model's."""
         kind, name, size, align, mode = operation
         if kind == Kind.ALLOC:
-            self._lib.heaplaw_context(self._heap, 0, int(mode) & ATOMIC, int(mode) >> 1)
-            answer: int = self._lib.heaplaw_alloc_aligned(self._heap, size, align)
+            answer = self._ask(size, align, int(mode))
             if answer >= _TOP:
                 return REFUSALS[answer]
             self._handles[name] = answer
@@ -111,9 +114,20 @@ class KernelSide:
         if kind == Kind.FREE and (handle := self._handles.pop(name, None)) is not None:
             self._lib.heaplaw_free(self._heap, handle)
         if kind == Kind.MAINTAIN:
-            self._lib.heaplaw_maintain(self._heap, 0, self._words, self._room)
-            return int(self._words[0])
+            return self._maintain(self._maintenance.index(str(mode)))
         return None
+
+    def _ask(self, size: int, align: int, mode: int) -> int:
+        self._lib.heaplaw_context(self._heap, 0, mode & ATOMIC, mode >> 1)
+        return int(self._lib.heaplaw_alloc_aligned(self._heap, size, align))
+
+    def _maintain(self, number: int) -> tuple[int, ...]:
+        """Pages freed, objects moved, handles of objects that ended."""
+        count = self._lib.heaplaw_maintain(self._heap, number, self._words, self._room)
+        did = tuple(self._library.ffi.unpack(self._words, count))
+        ended = set(did[2:])
+        self._handles = {name: handle for name, handle in self._handles.items() if handle not in ended}
+        return did
 
     def numbers(self) -> Numbers:
         """Every number, as it stands in the kernel's structures."""
@@ -134,9 +148,6 @@ class KernelSide:
 
     def destroy(self) -> None:
         self._lib.heaplaw_destroy(self._heap)
-
-
-Make = Callable[[Shape], tuple[Side, Side]]
 
 
 def sides(
@@ -162,23 +173,3 @@ def sides(
 def run(make: Make, operations: int, seed: int, late: Callable[[], bool] = lambda: False) -> Course:
     """So many operations in lockstep, over all shapes.  About 80 us each; same seed, same result."""
     return random_course(make, SHAPES, operations, seed, late=late)
-
-
-def smallest(make: Make, course: Course) -> tuple[list[Operation], Apart]:
-    """A difference that was found, as small as the minimiser makes it, and where the two are apart then."""
-    shape = course.shape
-    if shape is None or course.apart is None:
-        raise ValueError("they are not apart")
-
-    def apart(operations: list[Operation]) -> Apart | None:
-        one, two = make(shape)
-        try:
-            return compare(one, two, operations)
-        finally:
-            one.destroy()
-            two.destroy()
-
-    small = minimize(list(course.trace), lambda operations: apart(operations) is not None)
-    found = apart(small)
-    assert found is not None
-    return small, found

@@ -1,0 +1,192 @@
+"""A shared library that exports the functions of ``heaplaw.h``: loaded, looked over, and called with integers.
+
+cffi reads the declarations from the header itself and opens the library as it is, so nothing is compiled here.
+What is wrong with a library is said in one line: no library, another ABI, a function that is not there.
+
+>>> declarations().count("heaplaw_create("), constants()["HEAPLAW_NO_MEMORY"] == (1 << 64) - 1
+(1, True)
+>>> load("./libnone.so")
+Traceback (most recent call last):
+heaplaw.impls.registry.TargetError: no such file: ./libnone.so
+"""
+
+import ctypes
+import importlib
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import HEADER
+
+_PART = re.compile(r"/\* ---- [^*]* ---- begin \*/(.*?)/\* ---- end \*/", re.S)
+_CONSTANT = re.compile(r"^#define (HEAPLAW_\w+) (?:UINT64_C\((0x[0-9A-F]+)\)|(\d+))", re.M)
+_TEXT_ROOM = 1 << 16  # bytes of a schema; longer ones are an error of the library
+_MOST_WORDS = 1 << 27  # of one observation: a library that says more than this has lost count
+REQUIRED = ("abi", "capabilities", "create", "destroy", "alloc", "free")
+FUNCTIONS = {  # what a capability promises
+    "PROMISES": ("promise",), "ALIGNS": ("alloc_aligned",), "REALLOCS": ("realloc",), "FREES_SIZED": ("free_sized",),
+    "HAS_BASE": ("base",), "HAS_USABLE": ("usable",), "HAS_EXTENTS": ("extents",), "MAINTAINS": ("maintain", "schema"),
+    "OBSERVES": ("observe", "schema"), "CHECKS": ("check",), "BATCHES": ("batch",),
+    "CONFIGURES": ("configure", "schema"), "CONTEXTUAL": ("context",), "MAPS": ("map", "unmap"),
+    "FAILS_PAGES": ("fail_pages", "observe", "schema"),
+}  # fmt: skip
+
+
+class Schema(NamedTuple):
+    """What the records of a kind look like: columns in order, and names of the values of some of them."""
+
+    columns: tuple[str, ...]
+    names: dict[str, tuple[str, ...]]
+
+    def name(self, column: str, value: int) -> str:
+        """A value's name; the number itself where it has none."""
+        known = self.names.get(column, ())
+        return known[value] if 0 <= value < len(known) else str(value)
+
+
+def part(file: Path) -> str:
+    """The plain declarations of a C file, between its marks."""
+    found = _PART.search(file.read_text())
+    assert found is not None, f"{file.name} has lost its marks"
+    return found[1]
+
+
+@lru_cache(maxsize=1)
+def declarations() -> str:
+    """The part of the header that is plain declarations."""
+    return part(HEADER)
+
+
+@lru_cache(maxsize=1)
+def constants() -> dict[str, int]:
+    """The numbers that the header defines by macros."""
+    return {name: int(large or small, 0) for name, large, small in _CONSTANT.findall(HEADER.read_text())}
+
+
+def _problem(text: str) -> Exception:
+    from ..registry import TargetError  # here, as the registry names what this module loads
+
+    return TargetError(text)
+
+
+@lru_cache(maxsize=1)
+def interface() -> Any:
+    """cffi's view of the header.  Raises TargetError where cffi is missing."""
+    try:
+        cffi: Any = importlib.import_module("cffi")
+    except ImportError as problem:
+        raise _problem("a native target needs cffi: pip install 'heaplaw[native]'") from problem
+    ffi = cffi.FFI()
+    ffi.cdef(declarations())
+    return ffi
+
+
+class Library:
+    """A library that is loaded and speaks this ABI.  ``has`` holds the names of its capabilities."""
+
+    def __init__(self, path: str, ffi: Any, opened: Any) -> None:
+        self.path, self.ffi, self.opened = path, ffi, opened
+        bits = int(opened.heaplaw_capabilities())
+        known = {name: constants()[f"HEAPLAW_{name}"] for name in FUNCTIONS}
+        self.has = frozenset(name for name, bit in known.items() if bits & bit)
+        for name in sorted(self.has):
+            for function in FUNCTIONS[name]:
+                if not hasattr(opened, f"heaplaw_{function}"):
+                    raise _problem(f"{path} says that it has HEAPLAW_{name}, but has no heaplaw_{function}")
+        if strange := bits & ~sum(known.values()):
+            raise _problem(f"{path} says that it has capabilities {strange:#x}, which this heaplaw does not know")
+        self.edges: Callable[[], int] | None = getattr(opened, "heaplaw_edges", None)
+        self._schemas: dict[int, Schema | None] = {}
+        self._room = 256
+        self._words = ffi.new("int64_t[]", self._room)
+        self.contracts: dict[Any, Any] = {}  # by configuration: targets that promise the same share the promise
+
+    def number(self, name: str) -> int:
+        """Value of a constant of the header's enums, by its name without the prefix."""
+        return int(getattr(self.opened, f"HEAPLAW_{name}"))
+
+    def schema(self, kind: int) -> Schema | None:
+        """What records of a kind look like; None where they are not shown.  Asked once."""
+        if kind not in self._schemas:
+            self._schemas[kind] = self._read_schema(kind) if hasattr(self.opened, "heaplaw_schema") else None
+        return self._schemas[kind]
+
+    def _read_schema(self, kind: int) -> Schema | None:
+        text = self.ffi.new("char[]", _TEXT_ROOM)
+        length = int(self.opened.heaplaw_schema(kind, text, _TEXT_ROOM))
+        if not length:
+            return None
+        if length > _TEXT_ROOM:
+            raise _problem(f"{self.path}: the schema of kind {kind} is longer than {_TEXT_ROOM} bytes")
+        first, *rest = bytes(self.ffi.buffer(text, length)).decode("ascii", "replace").splitlines()
+        names = {}
+        for line in rest:
+            column, colon, values = line.partition(":")
+            if not colon or column not in first.split():
+                raise _problem(f"{self.path}: {line!r} in the schema of kind {kind} names the values of no column")
+            names[column] = tuple(values.split())
+        return Schema(tuple(first.split()), names)
+
+    def words(self, ask: Callable[..., int], *arguments: int) -> list[int]:
+        """What a function that writes words writes; it is asked again where there was no room.  O(words)."""
+        count = int(ask(*arguments, self._words, self._room))
+        while count > self._room:
+            if count > _MOST_WORDS:
+                raise RuntimeError(f"{self.path} wants to write {count} words at once")
+            self._room = count + count // 2
+            self._words = self.ffi.new("int64_t[]", self._room)
+            count = int(ask(*arguments, self._words, self._room))
+        answer: list[int] = self.ffi.unpack(self._words, count) if count else []
+        return answer
+
+    def observe(self, heap: int, kind: int) -> list[int]:
+        """The words of an observation.  Raises RuntimeError where they are no whole number of records."""
+        found = self.words(self.opened.heaplaw_observe, heap, kind)
+        schema = self.schema(kind)
+        if schema is None or len(found) % len(schema.columns):
+            raise RuntimeError(f"heaplaw_observe wrote {len(found)} words of kind {kind}: no whole number of records")
+        return found
+
+
+def needs_runtime(path: Path) -> bool:
+    """Was the library built with AddressSanitizer, whose runtime this process does not have?
+
+    Loading it would end the process: the runtime has to be there from the start (see ``compiling.runtime``).
+    """
+    asan = b"__asan_init" in path.read_bytes()
+    return asan and not hasattr(ctypes.CDLL(None), "__asan_init")
+
+
+def load(name: str) -> Library:
+    """Load a library and look it over; one that is loaded already is given again.  Raises TargetError."""
+    path = Path(name)
+    if not path.is_file():
+        raise _problem(f"no such file: {name}")
+    if needs_runtime(path):
+        raise _problem(f"{name} was built with AddressSanitizer: a process must be started with its runtime to load it")
+    place = str(path.resolve())
+    if place not in _loaded:
+        _loaded[place] = _open(name, place)
+    return _loaded[place]
+
+
+_loaded: dict[str, Library] = {}
+
+
+def _open(name: str, place: str) -> Library:
+    ffi = interface()
+    try:
+        opened = ffi.dlopen(place)
+    except OSError as problem:
+        why = str(problem).partition(".  Additionally")[0].rpartition(f"{place}'")[2].removeprefix(": ")
+        raise _problem(f"{name} cannot be loaded: {why.replace(f'{place}: ', '')}") from problem
+    lacks = [f"heaplaw_{needed}" for needed in REQUIRED if not hasattr(opened, f"heaplaw_{needed}")]
+    if "heaplaw_abi" not in lacks:  # first: another version may have other functions
+        speaks, here = int(opened.heaplaw_abi()), constants()["HEAPLAW_ABI"]
+        if speaks != here:
+            raise _problem(f"{name} speaks version {speaks} of heaplaw's ABI, not {here}: build it with {HEADER}")
+    if lacks:
+        raise _problem(f"{name} is no target, it has no {', '.join(lacks)}: see {HEADER}")
+    return Library(name, ffi, opened)
