@@ -50,7 +50,7 @@ def start(folder, *words):
     command = [sys.executable, "-m", "heaplaw", "campaign", str(folder), *map(str, words)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored by what a shell put aside with &
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - ignored by what a shell put aside
     )  # fmt: skip
 
 
