@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from heaplaw.impls.registry import BUILT_IN, factory, parse
+from heaplaw.impls.registry import BUILT_IN, factory, is_linux, parse
 from heaplaw.properties.proofs import differing
 from heaplaw.properties.proofs.differing import Difference, KernelError
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 
-from . import lockstepping, report
+from . import report
 from .options import Duration, Problem, console, json_option, seed_option
 
 _SECONDS, _LOCKSTEP, _OPERATIONS = 20.0, 600.0, 1_000_000
@@ -45,15 +45,8 @@ def compare(
     Example: heaplaw compare heaplaw.impls.kmalloc_classes:kmalloc_class mine.py:kmalloc_class --where "size > 0"
              heaplaw compare percpu-bitmap@6.12 linux:percpu --ops 100000
     """
-    if (both := lockstepping.pair(old, new)) is not None:
-        compared = lockstepping.in_child(*both, operations, _LOCKSTEP if seconds is None else seconds, seed)
-        if json_path is not None:
-            json_path.write_text(report.to_json(compared.as_data()))
-        out = console()
-        out.print(f"seed {seed}", highlight=False)
-        for line in compared.lines():
-            out.print(line, highlight=False, soft_wrap=True, markup=False)
-        return compared.code
+    if is_linux(old) != is_linux(new):
+        return _in_lockstep(old, new, operations, _LOCKSTEP if seconds is None else seconds, seed, json_path)
     if _is_target(old) and _is_target(new):
         known = "functions, as in module:function, and models with linux:percpu and linux:zbud"
         raise Problem(f"{old} and {new} are targets; compared so far are {known}")
@@ -66,6 +59,22 @@ def compare(
         json_path.write_text(report.to_json(_as_data(found, where, code)))
     _show(console(), found, where, code)
     return code
+
+
+def _in_lockstep(old: str, new: str, operations: int, seconds: float, seed: int, json_path: Path | None) -> int:
+    """A model and the kernel's code; the exit code."""
+    from . import lockstepping  # with the models: no other command needs them
+
+    both = lockstepping.pair(old, new)
+    assert both is not None  # one of the two is the kernel's
+    compared = lockstepping.in_child(*both, operations, seconds, seed)
+    if json_path is not None:
+        json_path.write_text(report.to_json(compared.as_data()))
+    out = console()
+    out.print(f"seed {seed}", highlight=False)
+    for line in compared.lines():
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+    return compared.code
 
 
 def _is_target(name: str) -> bool:

@@ -19,7 +19,7 @@ from heaplaw.impls.native import system
 from heaplaw.impls.registry import TargetError, parse
 from heaplaw.properties.old_traces import Again
 from heaplaw.properties.replay import Figures, Replayed
-from heaplaw.properties.shards import Shard
+from heaplaw.properties.shards import Shard, by_target
 from heaplaw.properties.verdict import Finding, Tally
 from heaplaw.trace import Trace
 
@@ -136,6 +136,11 @@ def _sound(answer: dict[str, Any] | Loss) -> dict[str, Any] | Loss:
     raise TargetError(answer["why"])
 
 
+def _lost(answer: dict[str, Any] | Loss) -> str | None:
+    """How the process of a job was lost, or a fork of it; None where it was not."""
+    return answer.why if isinstance(answer, Loss) else answer.get("lost")
+
+
 @contextmanager
 def guards(names: Sequence[str], bounds: Bounds, jobs: int = 1) -> Iterator[Guards]:
     """Child processes that are gone when this is left."""
@@ -157,11 +162,11 @@ def fresh(
     sound, lost = [], []
     jobs = [{"do": "fresh", "target": name, "engine": engine, "only": list(only)} for name in names]
     for name, answer in zip(names, crew.each(jobs), strict=True):
-        if isinstance(answer, Loss) or "lost" in answer:
-            how = answer.why if isinstance(answer, Loss) else answer["lost"]
+        if (how := _lost(answer)) is not None:
             why = f"building it took its process along: {how}"
             lost.append(Tally(name, engine, planned=operations, stopped=why))
         else:
+            assert not isinstance(answer, Loss)
             sound.append(from_data(answer["tally"]))
     return sound, lost
 
@@ -171,7 +176,6 @@ def run_isolated(
 ) -> list[Tally]:
     """One tally a target, in order of first appearance, its findings confirmed in fresh processes."""
     deadline = time.monotonic() + seconds
-    merged: dict[str, Tally] = {}
     done = 0
 
     def tell(index: int) -> None:
@@ -180,18 +184,17 @@ def run_isolated(
         progress(done)
 
     jobs = [{"do": "guard", **shard._asdict(), "until": deadline} for shard in work]
-    for shard, answer in zip(work, crew.each(jobs, tell), strict=True):
-        if isinstance(answer, Loss) or "lost" in answer:
-            how = f"a {answer.kind}: {answer.why}" if isinstance(answer, Loss) else answer["lost"]
-            tally = Tally(shard.target, shard.engine, planned=shard.operations, stopped=f"its process was lost, {how}")
-        else:
-            tally = from_data(answer["tally"])
-        if shard.target in merged:
-            merged[shard.target].add(tally)
-        else:
-            merged[shard.target] = tally
-    _confirm(crew, list(merged.values()))
-    return list(merged.values())
+    merged = by_target(map(_tally, work, crew.each(jobs, tell)))
+    _confirm(crew, merged)
+    return merged
+
+
+def _tally(shard: Shard, answer: dict[str, Any] | Loss) -> Tally:
+    """What a shard came to."""
+    if isinstance(answer, Loss) or "lost" in answer:
+        how = f"a {answer.kind}: {answer.why}" if isinstance(answer, Loss) else answer["lost"]
+        return Tally(shard.target, shard.engine, planned=shard.operations, stopped=f"its process was lost, {how}")
+    return from_data(answer["tally"])
 
 
 def _confirm(crew: Guards, tallies: Sequence[Tally]) -> None:
@@ -231,9 +234,9 @@ def traits(target: str) -> Traits:
     """Those of a target in a child process.  Raises TargetError, also where making it takes that along."""
     with guards([target], Bounds()) as crew:
         answer = crew.one({"do": "fresh", "target": target, "engine": "replay"})
-    if isinstance(answer, Loss) or "lost" in answer:
-        how = answer.why if isinstance(answer, Loss) else answer["lost"]
+    if (how := _lost(answer)) is not None:
         raise TargetError(f"cannot make {target!r}: it took its process along: {how}")
+    assert not isinstance(answer, Loss)
     maintenance, arena = answer["traits"]
     return Traits(tuple(maintenance), arena)
 

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from heaplaw.impls.caching import cache_folder
+from heaplaw.properties.proofs.verdicts import METHODS, NOT_RUN, PROVED, REFUTED, UNCLEAR
 from heaplaw.properties.replay import replay
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED, SELF_TEST_FAILED
 from heaplaw.trace import Trace
@@ -21,20 +23,18 @@ from .options import Duration, Problem, bar, console, json_option, make_folder, 
 if TYPE_CHECKING:
     from heaplaw.properties.proofs.asking import Asked
 
-_METHODS = ("kernel", "hints", "traces", "contract")
 _TITLES = {
     "kernel": "arithmetic, for every value of the word (Z3)",
     "hints": "hint rules, for any number of operations (Z3, by induction)",
     "traces": "traces of few operations, for sizes of the whole word (Z3)",
     "contract": "contracts of single functions (CrossHair)",
 }
-_PROVED, _REFUTED, _UNCLEAR, _NOT_RUN = "proved", "refuted", "inconclusive", "not run"
 
 
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--theorem", "theorems", multiple=True, metavar="ID", help="Only this one; may be repeated.")
-@click.option("--method", "methods", multiple=True, type=click.Choice(_METHODS), help="Only this way; may be repeated.")
+@click.option("--method", "methods", multiple=True, type=click.Choice(METHODS), help="Only this way; may be repeated.")
 @click.option("--controls/--no-controls", default=True, show_default=True, help="Wrong kernels, which must be refuted.")
 @click.option("--deep", is_flag=True, help="Larger bounds for hint rules and traces; takes minutes.")
 @click.option("--time", "seconds", type=Duration(), default="60s", show_default=True, help="Ceiling for a question.")
@@ -76,13 +76,13 @@ def prove(
         raise Problem("--cache and --no-cache exclude each other")
     if folder is not None:
         make_folder(folder)
-    place = None if no_cache else folder or remembered.default_folder()
+    memory = None if no_cache else remembered.Memory(folder or cache_folder("proofs"))
     questions = asking.questions(
-        targets, theorems=theorems, methods=methods or _METHODS, controls=controls, deep=deep
+        targets, theorems=theorems, methods=methods or METHODS, controls=controls, deep=deep
     )
     with bar("proving", len(questions), "questions") as progress:
         asked = asking.answers(
-            questions, jobs=jobs, seconds=seconds, memory=remembered.Memory(place), progress=progress
+            questions, jobs=jobs, seconds=seconds, memory=memory, progress=progress
         )
     code = exit_code(asked)
     if json_path is not None:
@@ -95,9 +95,9 @@ def prove(
 def exit_code(asked: Sequence["Asked"]) -> int:
     """0 all as it must be; 1 a target is refuted; 4 a control is not; 3 what is neither proved nor refuted."""
     plain = [one for one in asked if not one.question.control]
-    if any(one.verdict == _REFUTED for one in plain):
+    if any(one.verdict == REFUTED for one in plain):
         return COUNTEREXAMPLE
-    if any(one.verdict in (_PROVED, _REFUTED) and not one.good for one in asked if one.question.control):
+    if any(one.verdict in (PROVED, REFUTED) and not one.good for one in asked if one.question.control):
         return SELF_TEST_FAILED
     return PASSED if asked and all(one.good for one in asked) else INCONCLUSIVE
 
@@ -159,7 +159,7 @@ def table(asked: Sequence["Asked"]) -> Table:
 
 def _cell(answers: Sequence["Asked"]) -> str:
     """The worst verdict, and of how many configurations."""
-    for verdict, style in ((_REFUTED, "red"), (_UNCLEAR, "yellow"), (_NOT_RUN, "yellow"), (_PROVED, "green")):
+    for verdict, style in ((REFUTED, "red"), (UNCLEAR, "yellow"), (NOT_RUN, "yellow"), (PROVED, "green")):
         if any(one.verdict == verdict for one in answers):
             many = f" x{len(answers)}" if len(answers) > 1 else ""
             return f"[{style}]{verdict}[/]{many}"
@@ -175,7 +175,7 @@ def _show(out: Console, asked: Sequence["Asked"], verbose: bool, code: int) -> N
             out.print(line, highlight=False, soft_wrap=True, markup=False)
         out.print()
     for one in asked:
-        if not one.good and not (one.question.control and one.verdict == _REFUTED and one.recurs):
+        if not one.good and not (one.question.control and one.verdict == REFUTED and one.recurs):
             _show_wrong(out, one)
     out.print(verdict(asked, code), highlight=False, soft_wrap=True, markup=False)
 
@@ -231,7 +231,7 @@ def verdict(asked: Sequence["Asked"], code: int) -> str:
     wrong = [one for one in asked if one.question.control]
     theorems = len({one.question.theorem for one in plain})
     if code == COUNTEREXAMPLE:
-        refuted = {f"{one.question.theorem} on {one.question.target}" for one in plain if one.verdict == _REFUTED}
+        refuted = {f"{one.question.theorem} on {one.question.target}" for one in plain if one.verdict == REFUTED}
         return f"refuted: {', '.join(sorted(refuted))} (exit {code})"
     if code == SELF_TEST_FAILED:
         names = sorted({one.question.target for one in wrong if not one.good})

@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from heaplaw.impls.native import library as native
+
 _OPTIONS = {
     "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0:handle_abort=0:allocator_may_return_null=1",
     "UBSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:print_stacktrace=1",
 }
-_NEEDS_ASAN = b"__asan_init"
 _LOUD = re.compile(
     r"Sanitizer: |runtime error: |Assertion [`'].* failed|assertion failed|panicked at|terminate called"
     r"|^(free|malloc|realloc|calloc|munmap_chunk|double free|corrupted|malloc_consolidate)\b.*"
@@ -54,9 +55,9 @@ def _plain(line: str) -> str:
 
 
 def is_sanitized(library: Path) -> bool:
-    """Was this shared library built with AddressSanitizer?"""
+    """Was this shared library built with AddressSanitizer?  What cannot be read was not."""
     try:
-        return _NEEDS_ASAN in library.read_bytes()
+        return native.is_sanitized(library)
     except OSError:
         return False
 

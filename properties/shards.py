@@ -8,7 +8,7 @@ result: the same seed gives the same findings with one job or with eight.
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from typing import Any, NamedTuple
 
@@ -75,14 +75,20 @@ def run_shards(
             tallies.append(work(shard, deadline, lambda done, before=before: progress(before + done)))  # type: ignore[misc]
     else:
         tallies = _in_processes(shards, jobs, deadline, progress)
-    merged: dict[str, Tally] = {}
-    for shard, tally in zip(shards, tallies, strict=True):
-        if shard.target in merged:
-            merged[shard.target].add(tally)
-        else:
-            merged[shard.target] = tally
-    for tally in merged.values():
+    merged = by_target(tallies)
+    for tally in merged:
         confirm_all(tally)
+    return merged
+
+
+def by_target(tallies: Iterable[Tally]) -> list[Tally]:
+    """Tallies of shards added up: one a target, in order of first appearance."""
+    merged: dict[str, Tally] = {}
+    for tally in tallies:
+        if tally.target in merged:
+            merged[tally.target].add(tally)
+        else:
+            merged[tally.target] = tally
     return list(merged.values())
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from . import HEADER
 
+_ASAN = "__asan_init"  # a function of its runtime
 _PART = re.compile(r"/\* ---- [^*]* ---- begin \*/(.*?)/\* ---- end \*/", re.S)
 _CONSTANT = re.compile(r"^#define (HEAPLAW_\w+) (?:UINT64_C\((0x[0-9A-F]+)\)|(\d+))", re.M)
 _TEXT_ROOM = 1 << 16  # bytes of a schema; longer ones are an error of the library
@@ -155,8 +156,12 @@ def needs_runtime(path: Path) -> bool:
 
     Loading it would end the process: the runtime has to be there from the start (see ``compiling.runtime``).
     """
-    asan = b"__asan_init" in path.read_bytes()
-    return asan and not hasattr(ctypes.CDLL(None), "__asan_init")
+    return is_sanitized(path) and not hasattr(ctypes.CDLL(None), _ASAN)
+
+
+def is_sanitized(path: Path) -> bool:
+    """Was the library built with AddressSanitizer?  OSError where it cannot be read."""
+    return _ASAN.encode() in path.read_bytes()
 
 
 def load(name: str) -> Library:

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from heaplaw import Block, Contract, Request, Shadow
 
+from ..caching import cache_folder
 from ..registry import TargetError
 from . import HEADER
 from .compiling import compile_library, compiler
@@ -142,7 +143,7 @@ def adapter(name: str) -> Path:
     flags = ["-std=c11", f'-DMALLOC_FILE="{quoted}"', f"-DMALLOC_QUANTUM={system.quantum}", *system.flags]
     made_of = [*compiler("C"), *flags, ADAPTER.read_text(), HEADER.read_text()]
     label = short if known else Path(short).stem
-    made = folder() / f"malloc-{label}-{sha256(chr(0).join(made_of).encode()).hexdigest()[:16]}.so"
+    made = cache_folder("native") / f"malloc-{label}-{sha256(chr(0).join(made_of).encode()).hexdigest()[:16]}.so"
     if not made.is_file():
         _compile(flags, made)
     return made
@@ -162,11 +163,6 @@ def environment() -> dict[str, str]:
     """What a process must be started with to load a malloc with much memory of threads, as Debian's jemalloc has."""
     now = os.environ.get(_TUNABLES, "")
     return {} if _STATIC_TLS in now else {_TUNABLES: f"{now}:{_ENOUGH}" if now else _ENOUGH}
-
-
-def folder() -> Path:
-    """Where adapters are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "heaplaw" / "native"
 
 
 def installed(name: str, system: System) -> str:

@@ -15,6 +15,7 @@ from heaplaw.impls.bits import align_up, lowest_bit
 from heaplaw.impls.tlsf_mapping import from_level
 
 from .cells import Blank, Cells
+from .segregated import filed, searched
 from .theorems import Control, Given, Values, one_request, theorem
 from .words import implies
 
@@ -45,20 +46,6 @@ def _wanted(heap: Any, given: Given) -> Any:
     wanted = given("size", heap._g.least, heap._g.most - 1)
     given.assume(wanted & (heap._g.word - 1) == 0)
     return wanted
-
-
-def _file(heap: Any, block: Any) -> None:
-    """A heap whose one free block has so many bytes, on the list that the heap itself puts it on."""
-    heap._rows, heap._row_bits = 0, Cells(heap._g.rows)
-    heap._heads, heap._words = Cells(heap._g.rows << heap._g.sl), Cells(1 << 20)
-    heap._insert(1, block)
-
-
-def _list_of(heap: Any, block: Any) -> Any:
-    """The number of the list that a block is filed on."""
-    _file(heap, block)
-    [number] = heap._heads.places()
-    return number
 
 
 def _all_but_one_block(heap: Any, values: Values) -> str:
@@ -230,7 +217,7 @@ def lists_are_in_order(heap: Any, given: Given) -> Any:
     block = _block(heap, given)
     larger = given("larger", heap._g.least, heap._g.most - 1)
     given.assume(larger >= block)
-    return _list_of(heap, block) <= _list_of(heap, larger)
+    return filed(heap, block, 1) <= filed(heap, larger, 1)
 
 
 @theorem(
@@ -240,7 +227,7 @@ def lists_are_in_order(heap: Any, given: Given) -> Any:
 )  # fmt: skip
 def lists_lie_in_the_table(heap: Any, given: Given) -> Any:
     _, payload = _payload(heap, given)
-    _file(heap, _block(heap, given))  # a place outside raises
+    filed(heap, _block(heap, given), 1)  # a place outside raises
     heap._rows, heap._row_bits = 0, Cells(heap._g.rows)
     heap._search(payload)
     return heap._g.insert(heap._g.round_up(payload))[0] < heap._g.rows
@@ -250,10 +237,8 @@ def lists_lie_in_the_table(heap: Any, given: Given) -> Any:
 
 
 def _searched(heap: Any, given: Given) -> tuple[Any, Any]:
-    """(list where a search begins, as it finds a block on every list; list that the block is filed on)."""
-    filed, rows = _list_of(heap, _block(heap, given)), heap._g.rows
-    heap._rows, heap._row_bits = (1 << rows) - 1, Cells(rows, (1 << (1 << heap._g.sl)) - 1)
-    return heap._search(_wanted(heap, given)), filed
+    """(list where a search begins, list that the block is filed on)."""
+    return searched(heap, filed(heap, _block(heap, given), 1), _wanted(heap, given))
 
 
 @theorem(
@@ -262,8 +247,8 @@ def _searched(heap: Any, given: Given) -> tuple[Any, Any]:
     controls=(Control("tlsf+T46", _both_fit),), law="search-fit",
 )  # fmt: skip
 def finds_no_smaller(heap: Any, given: Given) -> Any:
-    block, (found, filed) = _block(heap, given), _searched(heap, given)
-    return True if found < 0 else implies(found <= filed, block >= _wanted(heap, given))
+    block, (found, on) = _block(heap, given), _searched(heap, given)
+    return True if found < 0 else implies(found <= on, block >= _wanted(heap, given))
 
 
 @theorem(
@@ -274,8 +259,8 @@ def finds_no_smaller(heap: Any, given: Given) -> Any:
 )  # fmt: skip
 def finds_what_fits(heap: Any, given: Given) -> Any:
     given.assume(_block(heap, given) >= heap._g.round_up(_wanted(heap, given)))
-    found, filed = _searched(heap, given)
-    return (found >= 0) & (found <= filed)
+    found, on = _searched(heap, given)
+    return (found >= 0) & (found <= on)
 
 
 @theorem(

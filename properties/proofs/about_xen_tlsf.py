@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .cells import Cells
+from .segregated import filed, searched
 from .theorems import Control, Given, Values, one_request, theorem
 from .words import implies
 
@@ -200,24 +201,6 @@ def _block(heap: Any, given: Given, name: str = "block") -> Any:
     return block
 
 
-def _filed(heap: Any, block: Any) -> Any:
-    """A heap whose one free block has so many bytes; the number of the list that the heap itself puts it on."""
-    heads = _Heads(heap._g.rows << heap._g.sl)
-    heap._rows, heap._row_bits, heap._heads, heap._words = 0, Cells(heap._g.rows), heads, Cells(_MEMORY)
-    heap._insert(2, block)
-    return heads.last
-
-
-class _Heads(Cells):
-    """List heads that note which one was written last."""
-
-    __slots__ = ("last",)
-
-    def __setitem__(self, at: Any, value: Any) -> None:
-        super().__setitem__(at, value)
-        self.last = at
-
-
 @theorem(
     "xen-tlsf", "A block is filed inside the table, and a longer one on no earlier list.",
     kernels="_insert: insert", targets=_POOLS, trace=_filed_above,
@@ -227,7 +210,7 @@ class _Heads(Cells):
 def files_in_order(heap: Any, given: Given) -> Any:
     block, more = _block(heap, given), _block(heap, given, "longer")
     given.assume(block <= more)
-    one, two = _filed(heap, block), _filed(heap, more)
+    one, two = filed(heap, block, 2), filed(heap, more, 2)
     return (one >= 0) & (one <= two) & (two < len(heap._heads))
 
 
@@ -238,8 +221,8 @@ def files_in_order(heap: Any, given: Given) -> Any:
     bound="every payload up to a page, every block that the original takes",
 )  # fmt: skip
 def finds_no_smaller(heap: Any, given: Given) -> Any:
-    block, (found, filed) = _block(heap, given), _searched(heap, given)
-    return True if found < 0 else implies(found <= filed, block >= _wanted(heap, given))
+    block, (found, on) = _block(heap, given), _searched(heap, given)
+    return True if found < 0 else implies(found <= on, block >= _wanted(heap, given))
 
 
 @theorem(
@@ -251,15 +234,13 @@ def finds_no_smaller(heap: Any, given: Given) -> Any:
 def finds_what_fits(heap: Any, given: Given) -> Any:
     payload, block = _wanted(heap, given), _block(heap, given)
     given.assume((heap._g.round_up(payload) == payload) & (block >= payload))
-    found, filed = _searched(heap, given)
-    return (found >= 0) & (found <= filed)
+    found, on = _searched(heap, given)
+    return (found >= 0) & (found <= on)
 
 
 def _searched(heap: Any, given: Given) -> tuple[Any, Any]:
-    """(list where a search begins, as it finds a block on every list; list that the block is filed on)."""
-    filed, rows = _filed(heap, _block(heap, given)), heap._g.rows
-    heap._rows, heap._row_bits = (1 << rows) - 1, Cells(rows, (1 << (1 << heap._g.sl)) - 1)
-    return heap._search(_wanted(heap, given)), filed
+    """(list where a search begins, list that the block is filed on)."""
+    return searched(heap, filed(heap, _block(heap, given), 2), _wanted(heap, given))
 
 
 @theorem(

@@ -17,11 +17,10 @@ from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse
 from ..processes import Lost, each
 from ..replay import recurs
 from . import bounded, contracts, crosshair_runner, hint_rules, pep316, remembered
-from .proving import NOT_RUN, PROVED, REFUTED, SECONDS, UNCLEAR, Proof, bits_of, prove
+from .proving import SECONDS, Proof, bits_of, prove
 from .theorems import Control, Theorem, all_theorems, find
+from .verdicts import CONTRACT, HINTS, KERNEL, METHODS, PROVED, TRACES, UNCLEAR
 
-KERNEL, HINTS, TRACES, CONTRACT = "kernel", "hints", "traces", "contract"
-METHODS = (KERNEL, HINTS, TRACES, CONTRACT)
 _LONGEST_FIRST = (HINTS, TRACES, CONTRACT, KERNEL)  # so that no process is left with a long question at the end
 
 
@@ -193,9 +192,9 @@ def answers(
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Asked]:
     """Answers to questions, in order; each counterexample that a trace tells is replayed in a fresh process."""
-    memory = memory or remembered.Memory(None)
-    keys = [_key(question) for question in asked]
-    known = {index: proof for index, key in enumerate(keys) if (proof := memory.recall(key)) is not None}
+    keys = [_key(question) for question in asked] if memory is not None else []
+    recalled = enumerate(map(memory.recall, keys)) if memory is not None else ()
+    known = {index: proof for index, proof in recalled if proof is not None}
     waiting = [index for index in range(len(asked)) if index not in known]
     waiting.sort(key=lambda index: _LONGEST_FIRST.index(asked[index].method))
 
@@ -209,7 +208,8 @@ def answers(
     work = [(asked[index], seconds) for index in waiting]
     for index, proof in zip(waiting, each(answer, work, lost, jobs=jobs), strict=True):
         proofs[index] = proof
-        memory.keep(keys[index], proof)
+        if memory is not None:
+            memory.keep(keys[index], proof)
         progress(len(proofs))
     told = [index for index in range(len(asked)) if proofs[index].trace]
     again = each(recurs, [(proofs[index].trace,) for index in told], lambda at, problem: False, jobs=jobs)
@@ -230,5 +230,3 @@ def _key(question: Question) -> str:
     what = (question.method, question.theorem, question.target, str(question.own))
     return remembered.key(*what, target, named, claims, __name__)
 
-
-__all__ = ["METHODS", "NOT_RUN", "PROVED", "REFUTED", "UNCLEAR", "Asked", "Question", "answer", "answers", "questions"]

@@ -41,8 +41,9 @@ from ..replay import replay
 from ..watchdog import watchdog, wind_up
 from .every_size import Breach, Place, Step, Walker
 from .paths import STEPS, Unsure
-from .proving import PROVED, REFUTED, UNCLEAR, Proof, bits_of
+from .proving import Proof, bits_of
 from .sizes import Sizes
+from .verdicts import PROVED, REFUTED, UNCLEAR
 from .words import TooNarrow
 
 SECONDS = 60.0  # of CPU time, ceiling for one target

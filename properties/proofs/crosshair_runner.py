@@ -33,8 +33,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from . import pep316
+from .verdicts import NOT_RUN, PROVED, REFUTED, UNCLEAR
 
-PROVED, REFUTED, UNCLEAR, NOT_RUN = "proved", "refuted", "inconclusive", "not run"
 SECONDS = 20.0  # of CPU time for one condition
 NEEDED = "crosshair-tool"
 REPAIRED = {

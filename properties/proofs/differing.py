@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 from heaplaw.impls.registry import _own_class
 
 from . import pep316
-from .crosshair_runner import NOT_RUN, PROVED, REFUTED, UNCLEAR, Output, arguments_of, limits, run, verdict_of, why_not
+from .crosshair_runner import Output, arguments_of, limits, run, verdict_of, why_not
+from .verdicts import NOT_RUN, PROVED, REFUTED, UNCLEAR
 
 SAME, DIFFERENT = "same", "different"
 SECONDS = 20.0  # of CPU time

@@ -23,6 +23,7 @@ from heaplaw.trace import Trace
 
 from ..replay import replay
 from ..verdict import Finding, Tally
+from .verdicts import PROVED
 
 if TYPE_CHECKING:
     from .proving import Proof
@@ -88,8 +89,6 @@ def _asked(name: str) -> Iterator[tuple[Theorem, str]]:
 
 def _enter(tally: Tally, theorem: Theorem, proof: Proof | None) -> None:
     """What a proof says of the laws."""
-    from .proving import PROVED
-
     tally.runs += 1
     if proof is None:
         tally.planned, tally.stopped = tally.planned + 1, "time was up"

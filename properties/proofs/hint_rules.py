@@ -48,7 +48,8 @@ from heaplaw.trace import Trace
 from ..replay import replay
 from .merged import Merged, NotSupported
 from .paths import Unsure
-from .proving import PROVED, REFUTED, UNCLEAR, Proof
+from .proving import Proof
+from .verdicts import PROVED, REFUTED, UNCLEAR
 from .words import TooNarrow, Truth, implies, term_of
 
 STEPS = 400_000_000  # of the solver, for one question

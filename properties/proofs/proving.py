@@ -24,9 +24,9 @@ from ..replay import replay
 from ..watchdog import watchdog
 from .paths import STEPS, Paths, Unsure, Vacuous
 from .theorems import Control, Given, GivenWords, Theorem
+from .verdicts import PROVED, REFUTED, UNCLEAR
 from .words import TooNarrow
 
-PROVED, REFUTED, UNCLEAR, NOT_RUN = "proved", "refuted", "inconclusive", "not run"
 SPARE = 8  # bits by which words are wider than the machine's
 SECONDS = 60.0  # ceiling for one theorem
 TRIES = 8  # counterexamples that a story is sought for
@@ -76,7 +76,9 @@ def prove(
     except Hang:
         proof = proof._replace(verdict=UNCLEAR, why="it does not come to an end")
     proof = proof._replace(paths=paths.count, seconds=paths.solving)
-    return proof if proof.verdict != REFUTED or proof.trace or control is not None else _smaller(theorem, proof)
+    if proof.verdict != REFUTED or proof.trace or control is not None:
+        return proof
+    return _smaller(theorem, proof, steps, seconds)
 
 
 def _looked_at(
@@ -113,11 +115,11 @@ def _refuted(
     return told if told.trace or not known.why else known
 
 
-def _smaller(theorem: Theorem, proof: Proof) -> Proof:
+def _smaller(theorem: Theorem, proof: Proof, steps: int, seconds: float) -> Proof:
     """A counterexample that fits into a small heap, or another story of one."""
     for control in theorem.controls:
         if control.within is not None or control.trace is not None:
-            other = prove(theorem, proof.target, control=control)
+            other = prove(theorem, proof.target, steps=steps, seconds=seconds, control=control)
             if other.trace:
                 return other
     return proof

@@ -19,15 +19,11 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from .proving import PROVED, REFUTED, Proof
+from .proving import Proof
+from .verdicts import PROVED, REFUTED
 
 _PACKAGE = "heaplaw"
 _SOLVERS = ("z3-solver", "crosshair-tool")
-
-
-def default_folder() -> Path:
-    """Where caches of this user are."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "heaplaw" / "proofs"
 
 
 @cache
@@ -98,15 +94,13 @@ def _hash(parts: Sequence[str]) -> str:
 
 
 class Memory:
-    """Proofs by key, one file each; nothing is kept without a folder."""
+    """Proofs by key, one file each."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def recall(self, key_: str) -> Proof | None:
         """What is known; None for nothing, and for a file that cannot be read."""
-        if self._folder is None:
-            return None
         try:
             data = json.loads((self._folder / key_).read_text())
             data["values"] = tuple((str(name), int(value)) for name, value in data["values"])
@@ -116,7 +110,7 @@ class Memory:
 
     def keep(self, key_: str, proof: Proof) -> None:
         """Remember what is certain.  A folder that cannot be written to is done without."""
-        if self._folder is None or proof.verdict not in (PROVED, REFUTED):
+        if proof.verdict not in (PROVED, REFUTED):
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ...caching import cache_folder
 from .. import HEADER
 
 HERE = Path(__file__).resolve().parent
@@ -58,8 +59,7 @@ class Built(NamedTuple):
 
 def cache() -> Path:
     """Where everything that is built lies: below XDG_CACHE_HOME, or ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "heaplaw" / "linux"
+    return cache_folder("linux")
 
 
 def find_source(folder: Path = Path("/usr/src")) -> Path:
