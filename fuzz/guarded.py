@@ -19,10 +19,11 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from heaplaw.impls.registry import factory, is_native, variants
+from heaplaw.impls.registry import factory, is_linux, is_native, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Operation
 from heaplaw.properties.engines import ENGINES
+from heaplaw.properties.kernel_terms import told_of
 from heaplaw.properties.minimize import TWINS, minimize
 from heaplaw.properties.old_traces import ANOTHER, NO_LONGER, STILL
 from heaplaw.properties.replay import NAME as REPLAY
@@ -178,6 +179,8 @@ class _Guard:
             one.picture = [*lines, *last]
         else:
             one.picture = whole.answer
+            if is_linux(one.target):
+                one.told = self.fork(lambda: told_of(one.target, made), _PICTURE_SECONDS).answer or []
         return one
 
 

@@ -163,6 +163,8 @@ def show_finding(console: Console, finding: Finding, again: str = "") -> None:
     lines += [escape(f"  {line}") for line in finding.said]
     picture = finding.picture or strips(factory(finding.target), finding.trace.operations)
     lines += [escape(f"  {line}") for line in picture]
+    if finding.told:
+        lines += ["  in the code's own terms:", *(escape(f"    {line}") for line in finding.told)]
     if is_linux(finding.target):
         lines.append("  (the kernel's own code, on a shim in user space; unconfirmed by its maintainers)")
     console.print("\n".join([*lines, *([escape(f"  {again}")] if again else [])]), highlight=False, soft_wrap=True)
@@ -230,7 +232,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "seen": violation.seen,
         "trace": str(finding.trace),
         "heap": violation.heap.splitlines(),
-    } | ({"said": finding.said} if finding.said else {})
+    } | {key: lines for key, lines in (("said", finding.said), ("told", finding.told)) if lines}
 
 
 def verdict(tallies: Sequence[Tally], code: int, measured: Sequence[Measured] = ()) -> str:

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from heaplaw.impls.native.linux.building import cache, library
 from heaplaw.impls.percpu_blocks import free_runs
+from heaplaw.impls.registry import parse
 from heaplaw.operations import ATOMIC, Kind, Operation, birth_name
 
 from .lockstep import Numbers
@@ -22,6 +24,18 @@ from .lockstep_percpu import KernelSide
 Changes = list[tuple[str, str]]
 _COLUMNS = 9  # of a descriptor: chunk, block, then what varies
 _NO_BLOCK = -1
+_MOST_TOLD = 12  # operations of a trace that is told
+
+
+def told_of(target: str, operations: Sequence[Operation]) -> list[str]:
+    """The same for a target by its name; nothing where it is not ``linux:percpu``, or the trace is long."""
+    parts = parse(target)
+    base, _, version = parts.base.partition("@")
+    if base != "linux:percpu" or len(operations) > _MOST_TOLD:
+        return []
+    numbers = {key: value for key, value in parts.parameters.items() if isinstance(value, int) and key != "claims"}
+    block = numbers.pop("block", 4096)
+    return list(tell(operations, library(cache(), "percpu", version, block), block, **numbers))
 
 
 def tell(operations: Sequence[Operation], built: Path, block: int = 4096, **parameters: int) -> list[str]:

@@ -41,6 +41,7 @@ class Finding:
     length: int = 0  # operations of the run in which it was met, before it was made small
     picture: list[str] = field(default_factory=list)  # the heap step by step, where only a lost process may draw it
     said: list[str] = field(default_factory=list)  # by the process that it took along: a sanitizer's lines
+    told: list[str] = field(default_factory=list)  # the same in the terms of the code that it is about
 
     @property
     def trace(self) -> Trace:

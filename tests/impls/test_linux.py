@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from heaplaw import Context
+from heaplaw.fuzz.cli import cli
 from heaplaw.fuzz.linux import build_linux
 from heaplaw.fuzz.lockstepping import in_lockstep, pair
 from heaplaw.fuzz.options import Problem
@@ -32,7 +34,7 @@ from heaplaw.impls.zbud import Zbud
 from heaplaw.operations import Kind, Operation
 from heaplaw.properties import lockstep_percpu as percpu
 from heaplaw.properties import lockstep_zbud
-from heaplaw.properties.kernel_terms import tell
+from heaplaw.properties.kernel_terms import tell, told_of
 from heaplaw.properties.lockstep import Apart, Make, Shape, compare, random_course, requests, smallest, step
 from heaplaw.properties.plain import check
 from heaplaw.runs import run
@@ -379,6 +381,17 @@ def test_a_trace_is_told_in_the_kernels_terms(make: Make) -> None:
         "chunk_md.contig_hint is 1022, the longest run of clear bits in alloc_map is 1023 bits at 7169",
     ]
     assert "    chunk 0 goes from slot 15 to slot 9" in told
+
+
+def test_a_finding_is_told_in_the_kernels_terms(make: Make) -> None:
+    """What a check finds is shown as calls and changed fields too; a model's trace, and a long one, is not."""
+    done = CliRunner().invoke(cli, ["check", "linux:percpu", "--law", "hint-sound", "--ops", "3000", "--jobs", "1"])
+    assert done.exit_code == 1, done.output
+    assert "    free_percpu(b)\n        chunk_md: first_free" in done.output
+    assert "    chunk_md.contig_hint is 1022, the longest run of clear bits in alloc_map is 1023 bits" in done.output
+    assert "unconfirmed by its maintainers" in done.output
+    assert told_of("percpu-bitmap@6.12", [Operation(Kind.ALLOC, 0, 8)]) == []
+    assert told_of("linux:percpu", [Operation(Kind.ALLOC, name, 8) for name in range(13)]) == []
 
 
 def test_a_comparison_says_how_far_it_went(make: Make) -> None:
