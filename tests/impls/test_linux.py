@@ -385,8 +385,9 @@ def test_a_trace_is_told_in_the_kernels_terms(make: Make) -> None:
 
 def test_a_finding_is_told_in_the_kernels_terms(make: Make) -> None:
     """What a check finds is shown as calls and changed fields too; a model's trace, and a long one, is not."""
-    done = CliRunner().invoke(cli, ["check", "linux:percpu", "--law", "hint-sound", "--ops", "3000", "--jobs", "1"])
-    assert done.exit_code == 1, done.output
+    command = ["check", "linux:percpu", "--law", "hint-sound", "--ops", "3000", "--jobs", "1"]
+    done = CliRunner().invoke(cli, command, standalone_mode=False)
+    assert done.return_value == 1, done.output
     assert "    free_percpu(b)\n        chunk_md: first_free" in done.output
     assert "    chunk_md.contig_hint is 1022, the longest run of clear bits in alloc_map is 1023 bits" in done.output
     assert "unconfirmed by its maintainers" in done.output
