@@ -7,24 +7,31 @@ tests/data/mutation_scores.json (`heaplaw mutate --json`, the killed ones left o
 tests/data/proofs.json (`heaplaw prove --no-cache --json FILE`, then `python tests/render_readme.py FILE`).
 """
 
+import inspect
 import json
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from heaplaw import laws, operations
 from heaplaw.impls.bugs import gallery
 from heaplaw.impls.registry import BUILT_IN, parse
-from heaplaw.lawbook import LAWS
+from heaplaw.lawbook import FOLKLORE, LAWS
 
 README = Path(__file__).parent.parent / "README.md"
+SPECIFICATION = Path(__file__).parent.parent / "spec/README.md"
 GALLERY = Path(__file__).parent.parent / "impls/bugs/README.md"
 MATRIX = Path(__file__).parent / "data/kill_matrix.json"
 SCORES = Path(__file__).parent / "data/mutation_scores.json"
 PAGE = Path(__file__).parent.parent / "properties/proofs/README.md"
 PROOFS = Path(__file__).parent / "data/proofs.json"
 CERTIFICATES = Path(__file__).parent / "data/certificates.json"
+
+
+PAGES = (README, GALLERY, PAGE, SPECIFICATION)
 
 
 def law_table() -> str:
@@ -34,6 +41,29 @@ def law_table() -> str:
         needs = " ".join(f"`{need.replace('contract.', '').replace('|', '` or `')}`" for need in law.needs)
         rows.append(f"| `{law.id}` | {law.sentence} | {needs or 'always'} |")
     return "\n".join(rows)
+
+
+def law_pages() -> str:
+    """Laws by section: what must hold, when it is asked, what it needs, who says so, how many bugs break it."""
+    lines = inspect.getsource(laws).splitlines()
+    starts = [(number, line[5:].strip()) for number, line in enumerate(lines, 1) if line.startswith("# -- ")]
+    broken = Counter(bug.law for bug in gallery() if not bug.equivalent)
+    pages: dict[str, list[str]] = {title: [] for _, title in starts}
+    for law in LAWS.values():
+        title = [title for number, title in starts if number < law.check.__code__.co_firstlineno][-1]
+        needs = " ".join(f"`{need.replace('contract.', '').replace('|', '` or `')}`" for need in law.needs) or "nothing"
+        when = " ".join(law.when) + (", if its condition holds" if law.conditional else "")
+        whence = "-" if law.source == FOLKLORE else law.source
+        pages[title].append(f"| `{law.id}` | {law.sentence} | {when} | {needs} | {whence} | {broken[law.id]} |")
+    head = "| law | what must hold | asked at | needs | who says so | bugs |\n|---|---|---|---|---|---|"
+    return "\n\n".join(f"### {title.capitalize()}\n\n{head}\n" + "\n".join(rows) for title, rows in pages.items())
+
+
+def operation_table() -> str:
+    """The operations, as their module has them."""
+    assert operations.__doc__ is not None
+    table = operations.__doc__.split("\n\n", 2)[2].rstrip()
+    return f"```\n{inspect.cleandoc(table)}\n```"
 
 
 def target_table() -> str:
@@ -181,7 +211,7 @@ def rendered(text: str) -> str:
     tables = {
         "targets": target_table, "laws": law_table, "certificates": certificate_table,
         "matrix": matrix_table, "shares": matrix_summary, "mutants": mutant_table,
-        "proofs": proof_table, "theorems": theorem_list,
+        "proofs": proof_table, "theorems": theorem_list, "law-pages": law_pages, "operations": operation_table,
     }  # fmt: skip
     for name, table in tables.items():
         if f"<!-- {name} -->" not in text:
@@ -198,5 +228,5 @@ def rendered(text: str) -> str:
 if __name__ == "__main__":
     if sys.argv[1:]:
         PROOFS.write_text(json.dumps(condensed(json.loads(Path(sys.argv[1]).read_text())), indent=1) + "\n")
-    for file in (README, GALLERY, PAGE):
+    for file in PAGES:
         file.write_text(rendered(file.read_text()))

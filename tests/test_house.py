@@ -59,7 +59,7 @@ def test_top_level_entries():
 
 def test_readme_tables():
     """The tables of the README and of the gallery are those of the code and of what was measured."""
-    for file in (render_readme.README, render_readme.GALLERY, render_readme.PAGE):
+    for file in render_readme.PAGES:
         text = file.read_text()
         assert render_readme.rendered(text) == text
     text = render_readme.README.read_text()
