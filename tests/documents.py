@@ -1,9 +1,9 @@
 """Reads a Markdown page as somebody would who types off what it shows.
 
-A block whose last line before names a file (`mine.py`:) is written to it.  A ``python`` block with prompts is a doctest.
-In a ``console`` block each ``$ heaplaw ...`` is run where those files are, and what is shown below it must be printed:
-``...`` stands for anything, on a line of its own for any lines.  A comment ``<!-- not run: WHY -->`` right before a block
-leaves it out.
+A block whose last line before names a file (`mine.py`:) is written to it.  A ``python`` block with prompts is a
+doctest.  In a ``console`` block each ``$ heaplaw ...`` is run where those files are, and what is shown below it must be
+printed: ``...`` stands for anything, on a line of its own for any lines.  A comment ``<!-- not run: WHY -->`` right
+before a block leaves it out.
 
 >>> matches("a\\n...\\nd\\n", "a\\nb\\nc\\nd\\n"), matches("d ... s\\n", "d 7 s\\n"), matches("a\\n", "b\\n")
 (True, True, False)
