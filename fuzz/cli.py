@@ -25,12 +25,13 @@ from heaplaw.properties.tallying import Tallying
 from heaplaw.properties.verdict import INCONCLUSIVE, INTERNAL, PASSED, USAGE, Tally, exit_code
 from heaplaw.trace import Trace
 
-from . import building, isolating, report
+from . import bisecting, building, isolating, report
 from .campaign import campaign
 from .comparing import compare
 from .corpora import corpus
 from .exploring import explore
 from .fuzzing import fuzz
+from .gating import gate
 from .linux import build_linux
 from .minimizing import minimize
 from .mutating import mutate
@@ -47,8 +48,11 @@ from .options import (
     writable,
 )
 from .proving import prove
-from .published import zram
+from .reports.model import Report
+from .reports.writing import Wanted, report_options, write
+from .reproducing import reproduce
 from .selftest import selftest
+from .starting import init
 
 _STOPPED = 130
 _MOST_OPERATIONS = 200_000  # of a target, where no budget is given
@@ -124,7 +128,7 @@ def list_command(json_path: Path | None, laws: bool, bugs: bool) -> None:
 @isolate_option
 @bounds_options
 @click.option("-v", "--verbose", is_flag=True, help="Show laws and states by target, and why laws did not run.")
-@json_option
+@report_options
 def check(
     targets: tuple[str, ...],
     ops: int | None,
@@ -142,7 +146,7 @@ def check(
     memory: int,
     patience: float,
     verbose: bool,
-    json_path: Path | None,
+    reports: Wanted,
 ) -> int:
     """Check TARGETS (all built-in ones when none is named) with random runs.
 
@@ -188,10 +192,11 @@ def check(
     tallies.sort(key=lambda tally: names.index(tally.target))
     measured = floors.measure(tallies)
     code = exit_code(tallies, unmet=sum(not one.met for one in measured))
-    if json_path is not None:
-        extra = {"floors": report.floors(measured)}
-        json_path.write_text(report.as_json(tallies, seed=seed, code=code, extra=extra))
-    report.show_findings(out, [finding for tally in tallies for finding in tally.findings], save)
+    verdict = report.verdict(tallies, code, measured)
+    findings = [finding for tally in tallies for finding in tally.findings]
+    again = {(one.target, one.violation.law): str(report.trace_path(save, one)) for one in findings if save}
+    write(Report("check", seed, code, verdict, tallies, floors=measured, again=again), reports)
+    report.show_findings(out, findings, save)
     out.print()
     out.print(report.law_table(tallies) if verbose else report.summary(tallies))
     if verbose:
@@ -201,7 +206,7 @@ def check(
         out.print("\n" + "\n".join(notes), highlight=False, soft_wrap=True, markup=False)
     if lines := report.floor_lines(measured, verbose=verbose):
         out.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True, markup=False)
-    out.print("\n" + report.verdict(tallies, code, measured), highlight=False, soft_wrap=True)
+    out.print("\n" + verdict, highlight=False, soft_wrap=True)
     out.print(f"seed {seed}", highlight=False)
     return code
 
@@ -246,13 +251,14 @@ def machine_command(targets: tuple[str, ...], json_path: Path | None) -> None:
 @click.option("--every", type=click.IntRange(1), default=500, show_default=True, help="... after so many operations.")
 @click.option("--family", default="", help="Events to read of an ftrace recording: slab, pages or percpu.")
 @click.option("--guard", is_flag=True, help="Look between calls too: does the client write where it must not?")
+@click.option(bisecting.FLAG, is_flag=True, help="End with 0, 1 or 125 only, for 'git bisect run'.")
 @click.option("--seed", type=int, hidden=True, help="Accepted like everywhere; a replay draws nothing.")
 @isolate_option
 @click.option("-v", "--verbose", is_flag=True, help="Show every law.")
 @json_option
 def replay_command(
-    file: Path, target: str | None, maintain: str | None, every: int, family: str, guard: bool, seed: int | None,
-    isolate: bool, verbose: bool, json_path: Path | None,
+    file: Path, target: str | None, maintain: str | None, every: int, family: str, guard: bool, bisect: bool,
+    seed: int | None, isolate: bool, verbose: bool, json_path: Path | None,
 ) -> int:  # fmt: skip
     """Replay a trace file or a recording (heaptrack, ftrace, mtrace) under all laws.
 
@@ -262,9 +268,15 @@ def replay_command(
     With --guard a heap that changes while no call is under way ends the replay with 3: whoever did that, it was
     not the allocator, and no law is asked.
 
+    With --bisect the answer is one for git: 0, the law that the trace names holds; 1, it is broken; 125, nobody can
+    tell. Keep the trace outside of what git checks out.
+
     \b
     Example: heaplaw replay sqlite.heaptrack.raw.zst --target tlsf
+             git bisect run heaplaw replay /tmp/tail.trace --bisect
     """
+    if bisect:
+        return bisecting.answer(file, target)
     recording = read_recording(file, family=family)
     trace = recording.trace
     name = target or trace.target
@@ -344,6 +356,8 @@ def import_command(file: Path, output: Path, family: str, seed: int | None, json
     click.echo(f"{len(recording.trace.operations):,} operations written to {output}")
 
 
+cli.add_command(gate)
+cli.add_command(init)
 cli.add_command(explore)
 cli.add_command(minimize)
 cli.add_command(selftest)
@@ -354,51 +368,7 @@ cli.add_command(corpus)
 cli.add_command(prove)
 cli.add_command(compare)
 cli.add_command(build_linux)
-
-
-@cli.group("reproduce")
-def reproduce() -> None:
-    """Make a published experiment again.
-
-    \b
-    Example: heaplaw reproduce zram /usr/src/linux
-    """
-
-
-@reproduce.command("zram")
-@click.argument("tree", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--remove", metavar="A,B,...", default="", help="Directories to remove, in order.")
-@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Write and remove so often.")
-@click.option("--with", "compress", type=click.Choice(["lz4", "lzo"]), default="lz4", show_default=True)
-@click.option("--lag", type=click.IntRange(0), default=zram.LAG, show_default=True, help="Pages writes come late by.")
-@click.option("--target", "targets", multiple=True, help="Allocators to store into; may be repeated.")
-@json_option
-def reproduce_zram(
-    tree: Path, remove: str, rounds: int, compress: str, lag: int, targets: tuple[str, ...], json_path: Path | None
-) -> None:
-    """Store TREE's pages compressed, remove directories, and print the overhead after each step.
-
-    \b
-    Example: heaplaw reproduce zram /usr/src/linux --rounds 2
-    """
-    folders = tuple(name for name in remove.split(",") if name)
-    names = targets or zram.TARGETS
-    steps: list[zram.Step] = []
-    try:
-        how = zram.compressor(compress)
-        with bar("storing", 0, "pages") as progress:
-            for step in zram.experiment(
-                tree, names, how, folders=folders, rounds=rounds, lag=lag, progress=progress
-            ):
-                steps.append(step)
-    except zram.ExperimentError as problem:
-        raise Problem(str(problem)) from None
-    recorded = zram.recording() if tuple(dict.fromkeys(step.name for step in steps)) == zram.STEPS else {}
-    if json_path is not None:
-        json_path.write_text(report.to_json([zram.as_json(step) for step in steps]))
-    out = console()
-    out.print(zram.table(steps, recorded))
-    out.print("\n" + zram.verdict(steps, recorded), highlight=False, soft_wrap=True)
+cli.add_command(reproduce)
 
 
 def main() -> None:
@@ -425,6 +395,8 @@ def main() -> None:
     except Exception:
         traceback.print_exc()
         code = _complain("internal error; please report the lines above", INTERNAL)
+    if bisecting.asked(sys.argv[1:]):
+        code = bisecting.only(code)
     sys.exit(code if isinstance(code, int) else PASSED)
 
 

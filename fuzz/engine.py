@@ -14,7 +14,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ _HANG_SECONDS = 120  # of wall time in one run; the watchdog of CPU time comes f
 _GRACE = 20.0  # seconds after the deadline, before a process that does not end is killed
 _POLL = 0.2
 _MEMORY_MB = 2048
+_DEPTH = 5  # changes of an input, one after the other, before another one's turn; as libFuzzer has it
 _ARTIFACTS = ("crash-", "timeout-", "oom-")
 
 
@@ -144,16 +145,20 @@ class Session:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             return
-        mutate, rng = Mutator([len(Codec(factory(name)().contract).sizes) for name in self.names]), self.work.rng
+        mutate, rng = Mutator(self._palettes()), self.work.rng
         most = START + WIDTH * self.settings.longest
         for which in range(len(self.names)):
             for number in range(_SEEDS):
                 data = pack(mutate.fresh(rng, most)[4:] if number else bytes(LENGTH), which)
                 (folder / digest(data)).write_bytes(data)
 
+    def _palettes(self) -> list[int]:
+        """How many sizes each configuration knows."""
+        return [len(Codec(factory(name)().contract).sizes) for name in self.names]
+
     # ---- one process -------------------------------------------------------------------
 
-    def _process(self, folder: Path, corpus: Path, deadline: float, progress: Callable[[int], None]) -> "_Ended":
+    def _process(self, folder: Path, corpus: Path, deadline: float, progress: Callable[[int], None]) -> "Ended":
         """Let libFuzzer run until it ends, and take in what it has done."""
         work, tally = self.work, self.work.tally
         report, log, artifacts = folder / "report", folder / "log", folder / "artifacts"
@@ -166,7 +171,7 @@ class Session:
             0.0 if deadline == float("inf") else deadline, str(report), str(folder / "last"),
         )  # fmt: skip
         before, started = tally.operations, time.monotonic()
-        with log.open("wb") as out, _started(self._command(corpus, artifacts), plan, out) as process:
+        with log.open("wb") as out, _started(self._command(corpus, artifacts), plan, out, self._loads()) as process:
             code = None
             while code is None:
                 try:
@@ -182,14 +187,20 @@ class Session:
         if last is not None:
             self._take(last)
         progress(tally.operations)
-        return _Ended(code, last, log.read_text(errors="replace"))
+        return Ended(code, last, log.read_text(errors="replace"))
+
+    harness, hang_seconds, memory_mb, depth = "heaplaw.fuzz.harness", _HANG_SECONDS, _MEMORY_MB, _DEPTH
+
+    def _loads(self) -> Mapping[str, str]:
+        """What else its environment says."""
+        return {}
 
     def _command(self, corpus: Path, artifacts: Path) -> list[str]:
         return [
-            sys.executable, "-m", "heaplaw.fuzz.harness", self.name, f"-seed={self.work.rng.getrandbits(31) | 1}",
-            f"-max_len={START + WIDTH * self.settings.longest}", f"-timeout={_HANG_SECONDS}",
-            f"-rss_limit_mb={_MEMORY_MB}", "-len_control=0", "-reload=0", "-print_final_stats=1",
-            f"-artifact_prefix={artifacts}{os.sep}", str(corpus),
+            sys.executable, "-m", self.harness, self.name, f"-seed={self.work.rng.getrandbits(31) | 1}",
+            f"-max_len={START + WIDTH * self.settings.longest}", f"-timeout={self.hang_seconds}",
+            f"-rss_limit_mb={self.memory_mb}", f"-mutate_depth={self.depth}", "-len_control=0", "-reload=0",
+            "-print_final_stats=1", f"-artifact_prefix={artifacts}{os.sep}", str(corpus),
         ]  # fmt: skip
 
     def _take(self, report: Report) -> None:
@@ -204,7 +215,7 @@ class Session:
 
     # ---- what it ended with ------------------------------------------------------------
 
-    def _judge(self, ended: "_Ended", folder: Path, deadline: float) -> bool:
+    def _judge(self, ended: "Ended", folder: Path, deadline: float) -> bool:
         """Enter what a process has found; is there anything left to do?"""
         artifacts, why = folder / "artifacts", ended.report.why if ended.report is not None else ""
         if not why and time.monotonic() < deadline and (data := last_input(folder / "last")):
@@ -221,7 +232,7 @@ class Session:
             raise HarnessError(f"fuzzing {self.name} ended with {ended.code}: {ended.last_words}")
         return not why
 
-    def _enter(self, path: Path, ended: "_Ended", deadline: float) -> None:
+    def _enter(self, path: Path, ended: "Ended", deadline: float) -> None:
         """What became of one input: a violation, or the end of the process."""
         data, work = path.read_bytes(), self.work
         if self.settings.keep is not None:
@@ -239,7 +250,7 @@ class Session:
 
 
 @dataclass
-class _Ended:
+class Ended:
     """How a process ended."""
 
     code: int
@@ -296,11 +307,14 @@ def _broken(name: str, data: bytes, mute: tuple[str, ...]) -> Violation | None:
 
 
 @contextmanager
-def _started(command: list[str], plan: Plan, out: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
+def _started(
+    command: list[str], plan: Plan, out: IO[bytes], loads: Mapping[str, str]
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that is gone when this is left, whatever happens."""
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    more = {"PYTHONHASHSEED": "0", "PYTHONPATH": path, **plan.environment}  # sets of strings in the same order too
-    process = subprocess.Popen(command, env={**os.environ, **more}, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    ours = {"PYTHONHASHSEED": "0", "PYTHONPATH": path}  # sets of strings in the same order too
+    environment = {**os.environ, **ours, **plan.environment, **loads}
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
         yield process
     finally:

@@ -8,6 +8,8 @@ left.  What the lost one had done by then stands in a journal, a line a run.
     {"do": "guard", ...}                            an engine's work: see ``guard``
     {"do": "again", "target", "trace"}              a trace under all laws
     {"do": "smaller", "target", "trace"}            a counterexample made smaller
+    {"do": "film", "target", "trace"}               what the heap looked like after each step
+    {"do": "input", "target", "input", ...}         an input of the fuzzer: what it breaks, made small
 """
 
 import json
@@ -19,10 +21,12 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from heaplaw.checker import Checker
 from heaplaw.impls.registry import factory, is_linux, is_native, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Operation
 from heaplaw.properties.engines import ENGINES
+from heaplaw.properties.frames import Film, Frame, frames
 from heaplaw.properties.kernel_terms import told_of
 from heaplaw.properties.minimize import TWINS, minimize
 from heaplaw.properties.old_traces import ANOTHER, NO_LONGER, STILL
@@ -39,6 +43,7 @@ from heaplaw.twins import TWIN_LAWS
 from .child import CRASH, HANG, MEMORY
 from .crumbs import Recorder
 from .forkserver import Outcome, Violated, attempt, settle, with_answer
+from .inputs import PREFIX
 from .postmortem import Cause, examine
 from .sanitizers import telling
 from .tallies import as_data, finding_data, finding_from, from_data
@@ -171,7 +176,7 @@ class _Guard:
         """With its picture, which is drawn in a fork as well; where that is lost, without what the last one did."""
         made, seen = one.trace.operations, one.violation.seen if one.violation.law == "returns" else ""
         build = factory(one.target)
-        whole = Outcome() if seen else self.fork(lambda: strips(build, made), _PICTURE_SECONDS)
+        whole = Outcome() if seen else self.fork(lambda: strips(build, made, found=one.violation), _PICTURE_SECONDS)
         if whole.answer is None:
             before = self.fork(lambda: strips(build, made[:-1]), _PICTURE_SECONDS).answer
             lines = before or [f"{at + 1:>3}  {render(op)}" for at, op in enumerate(made[:-1])]
@@ -457,3 +462,57 @@ def smaller(job: dict[str, Any]) -> dict[str, Any]:
     if small is None:
         return {"outcome": NO_LONGER, "finding": None}
     return {"outcome": STILL if law in ("", small.violation.law) else ANOTHER, "finding": finding_data(small)}
+
+
+def of_input(job: dict[str, Any]) -> dict[str, Any]:
+    """What an ``input`` of the native fuzzer breaks, made small: a ``finding``, or none of the laws not in ``mute``.
+
+    ``every_kind``: how it is read (see ``foretold``).
+    """
+    guarded, mute = _Guard(job), tuple(job["mute"])
+    ended = guarded.load()
+    if not ended.kind and not ended.problem:
+        ended = guarded.fork(lambda: _foretold(guarded.target, bytes.fromhex(job["input"]), bool(job["every_kind"])))
+    if ended.kind or ended.problem:
+        return {"finding": None, "why": ended.symptom or ended.problem}
+    operations = Trace.parse(ended.answer).operations
+    build, small = factory(guarded.target), None
+    for walks in (True, False):  # an audit after each operation sees more, but is not what has happened
+        ended = guarded.attempt(build, operations, mute=mute, twins=TWINS, walks=walks)
+        if ended.kind or ended.answer is not None:
+            break
+    if ended.answer is not None:
+        small = guarded.smaller(guarded.target, _violation(ended.answer, operations), mute)
+    if small is None and "returns" not in mute and ended.kind:
+        cause = guarded.examine(guarded.target, operations, ended.kind, mute)
+        small = guarded.convicted(cause) if cause.kind else None
+    if small is not None:
+        small.length = len(operations)
+    return {"finding": None if small is None else finding_data(small), "why": ended.symptom}
+
+
+def _foretold(target: str, data: bytes, every_kind: bool) -> str:
+    """The operations of an input."""
+    from .foretold import foretell  # needs cffi, as the target does
+
+    checker = Checker(factory(target)())
+    return str(Trace(foretell(data[PREFIX:], checker.contract, checker.can, every_kind=every_kind)))
+
+
+def film(job: dict[str, Any]) -> dict[str, Any]:
+    """The ``film`` of a trace; where the last operation takes the process along, what was before it; else None."""
+    guarded, operations = _Guard(job), Trace.parse(job["trace"]).operations
+    lost = guarded.load()
+    if lost.kind:
+        return {"film": None}
+    build = factory(guarded.target)
+    whole = guarded.fork(lambda: frames(build, operations).as_data(), _PICTURE_SECONDS)
+    if whole.answer is not None:
+        return {"film": whole.answer}
+    before = guarded.fork(lambda: frames(build, operations[:-1]).as_data(), _PICTURE_SECONDS).answer
+    if before is None:
+        return {"film": None}
+    known, symptom = Film.from_data(before), whole.symptom or whole.problem
+    live = known.frames[-1].live if known.frames else []
+    known.frames.append(Frame(len(operations), render(operations[-1]), symptom, problem=symptom, live=live))
+    return {"film": known.as_data()}

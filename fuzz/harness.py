@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from struct import Struct
 from typing import Any, Literal
 
 from heaplaw.codec import Codec
@@ -41,6 +42,7 @@ COVERAGE = ("states", "code", "both")
 MUTATORS = ("operations", "bytes")
 _REPORT_SECONDS = 1.0
 _LAST, _SIZE = 1 << 20, 4  # bytes of the file that holds the last input; of its length in there
+_DONE = Struct("<QQ")  # at its end: operations and inputs
 
 
 class LawBroken(Exception):  # noqa: N818 - what was looked for, not an error
@@ -113,6 +115,8 @@ class Fuzzed(Fed):
 class Harness:
     """``TestOneInput`` for one target or several; an input's header says which configuration it is for."""
 
+    mutator = Mutator
+
     def __init__(self, *targets: str) -> None:
         self.targets = targets
         self._ready = False
@@ -163,18 +167,21 @@ class Harness:
             if self.plan.coverage != "code":
                 self.counters = Counters()
             if self.plan.coverage != "states":
-                modules = {name for target in self.targets for name in instrument(target)}
-                self.report.instrumented = tuple(sorted(modules))
+                self.report.instrumented = self._instrumented()
         except (Problem, ValueError, AttributeError) as problem:  # a TargetError is a ValueError
             text = problem.format_message() if isinstance(problem, Problem) else str(problem)
             print(f"heaplaw: {text}", file=sys.stderr)
             sys.exit(USAGE)
         how: dict[str, Any] = {}
         if self.plan.mutator == "operations":
-            mutate = Mutator([len(Codec(build().contract).sizes) for build in self.builders])
+            mutate = self.mutator([len(Codec(build().contract).sizes) for build in self.builders])
             how = {"custom_mutator": mutate, "custom_crossover": mutate.crossover}
         atheris.Setup(list(sys.argv if arguments is None else arguments), self, **how)
         atheris.Fuzz()
+
+    def _instrumented(self) -> tuple[str, ...]:
+        """Let the code of the targets be followed; the modules that are."""
+        return tuple(sorted({name for target in self.targets for name in instrument(target)}))
 
     # ---- when to end -------------------------------------------------------------------
 
@@ -222,14 +229,25 @@ class _Last:
 
     def keep(self, data: bytes) -> None:
         """Remember an input; one that is too long is remembered in part."""
-        data = data[: _LAST - _SIZE]
+        data = data[: _LAST - _SIZE - _DONE.size]
         self._map[: _SIZE + len(data)] = len(data).to_bytes(_SIZE, "little") + data
+
+    def count(self, operations: int, executed: int) -> None:
+        """Remember how far it has come, for the case that no report says so."""
+        self._map[-_DONE.size :] = _DONE.pack(operations, executed)
 
 
 def last_input(path: Path) -> bytes:
     """The input that ran last; empty where none has."""
     data = path.read_bytes() if path.exists() else b""
     return data[_SIZE : _SIZE + int.from_bytes(data[:_SIZE], "little")]
+
+
+def last_count(path: Path) -> tuple[int, int]:
+    """(operations, inputs) that were counted before that; none where nobody counts."""
+    data = path.read_bytes() if path.exists() else b""
+    operations, executed = _DONE.unpack(data[-_DONE.size :]) if data else (0, 0)
+    return operations, executed
 
 
 def told(name: str, found: Violation) -> str:

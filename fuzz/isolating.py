@@ -17,6 +17,7 @@ from heaplaw.contract import Contract
 from heaplaw.impls import registry
 from heaplaw.impls.native import system
 from heaplaw.impls.registry import TargetError, parse
+from heaplaw.properties.frames import Film
 from heaplaw.properties.old_traces import Again
 from heaplaw.properties.replay import Figures, Replayed
 from heaplaw.properties.shards import Shard, by_target
@@ -185,7 +186,7 @@ def run_isolated(
 
     jobs = [{"do": "guard", **shard._asdict(), "until": deadline} for shard in work]
     merged = by_target(map(_tally, work, crew.each(jobs, tell)))
-    _confirm(crew, merged)
+    confirm_apart(crew, merged)
     return merged
 
 
@@ -197,7 +198,7 @@ def _tally(shard: Shard, answer: dict[str, Any] | Loss) -> Tally:
     return from_data(answer["tally"])
 
 
-def _confirm(crew: Guards, tallies: Sequence[Tally]) -> None:
+def confirm_apart(crew: Guards, tallies: Sequence[Tally]) -> None:
     """Move findings that a fresh process does not see to ``flaky``."""
     found = [(tally, one) for tally in tallies for one in tally.findings]
     jobs = [_job("again", one.target, one.trace, fresh=True) for _, one in found]
@@ -273,3 +274,10 @@ def smaller_apart(
     law, before = trace.header.get("law", ""), len(trace.operations)
     name = found.target if found is not None else target
     return Again(name, law, answer["outcome"], found.violation if found is not None else None, before), found
+
+
+def filmed_apart(target: str, trace: Trace) -> Film | None:
+    """The heap after each step of a trace, as a child process sees it; None where it was lost.  Raises TargetError."""
+    with guards([target], Bounds()) as crew:
+        answer = crew.one(_job("film", target, trace))
+    return None if isinstance(answer, Loss) or answer["film"] is None else Film.from_data(answer["film"])

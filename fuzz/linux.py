@@ -15,9 +15,10 @@ from .options import Problem, console
               help="A kernel tree, or a tarball of one. Otherwise the newest of /usr/src/linux-source-*.")  # fmt: skip
 @click.option("--sanitize", is_flag=True, help="Also with AddressSanitizer and UBSan, for use by path.")
 def build_linux(source: Path | None, sanitize: bool) -> int:
-    """Compile the kernel's own mm/percpu.c, and mm/zbud.c of 6.1, as they are, in user space.
+    """Compile allocators of the kernel, as they are, in user space.
 
-    They are the targets linux:percpu and linux:zbud. What is needed of the tree goes to
+    They are the targets linux:percpu and linux:zbud (of 6.1), linux:genalloc (lib/genalloc.c) and linux:drm-buddy
+    (drivers/gpu/drm/drm_buddy.c). What is needed of the tree goes to
     $XDG_CACHE_HOME/heaplaw/linux/VERSION, and what is compiled of it. Ends with 0, or with 2 and one line that says
     what is missing. Several versions may be built: linux:percpu@6.1 is the newest 6.1. What is found in them is
     unconfirmed by their maintainers.
@@ -37,6 +38,7 @@ def build_linux(source: Path | None, sanitize: bool) -> int:
         for path in built.libraries:
             out.print(str(path), soft_wrap=True, highlight=False)
     version = made[0].version
-    for name in dict.fromkeys(path.name.partition("-")[0] for path in made[0].libraries):
-        out.print(f"linux:{name}@{version}: mm/{name}.c, unmodified; what it stands on is a shim", highlight=False)
+    for name in dict.fromkeys(path.stem.rpartition("-")[0] for path in made[0].libraries):
+        file = building.SOURCES.get(name, f"mm/{name}.c")
+        out.print(f"linux:{name}@{version}: {file}, unmodified; what it stands on is a shim", highlight=False)
     return 0

@@ -15,7 +15,7 @@ from heaplaw.impls.native.linux.building import BuildError, cache, library
 from heaplaw.impls.native.linux.percpu import REVISION
 from heaplaw.impls.registry import is_linux, parse
 from heaplaw.operations import Operation
-from heaplaw.properties import lockstep_percpu, lockstep_zbud
+from heaplaw.properties import lockstep_percpu, lockstep_zbud, lockstep_zsmalloc
 from heaplaw.properties.kernel_terms import tell
 from heaplaw.properties.lockstep import Apart, Course, random_course, smallest
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
@@ -23,7 +23,7 @@ from heaplaw.trace import Trace
 
 from .options import Problem
 
-_MODELS = {"linux:percpu": f"percpu-bitmap@{REVISION}", "linux:zbud": "zbud"}
+_MODELS = {"linux:percpu": f"percpu-bitmap@{REVISION}", "linux:zbud": "zbud", "linux:zsmalloc": "zsmalloc"}
 
 
 @dataclass
@@ -89,7 +89,7 @@ def pair(old: str, new: str) -> tuple[str, str] | None:
     kernel, (model,) = kernels[0], [name for name in (old, new) if not is_linux(name)]
     known = _MODELS.get(kernel.partition(",")[0].partition("@")[0])
     if known is None:
-        raise Problem(f"{kernel} has no model to compare with; there is one of {' and '.join(_MODELS)}")
+        raise Problem(f"{kernel} has no model to compare with; there is one of {', '.join(_MODELS)}")
     if model.partition(",")[0] != known:
         raise Problem(f"{kernel} goes in lockstep with {known}, not with {model}")
     if parse(old).parameters or parse(new).parameters:
@@ -112,7 +112,7 @@ def in_lockstep(model: str, kernel: str, operations: int, seconds: float, seed: 
     """So many operations, or as many as ``seconds`` of processor time allow.  Raises Problem where it is not built."""
     base, _, version = kernel.partition("@")
     name = base.removeprefix("linux:")
-    lockstep = lockstep_zbud if name == "zbud" else lockstep_percpu
+    lockstep = {"zbud": lockstep_zbud, "zsmalloc": lockstep_zsmalloc}.get(name, lockstep_percpu)
     try:
         make = lockstep.sides(version)
         folder = library(cache(), name, version).parent

@@ -22,7 +22,8 @@ _FREE, _ALLOC = FIRST_BYTE[Kind.FREE], FIRST_BYTE[Kind.ALLOC]
 _SELECTORS = 4096  # of sizes, in twelve bits of a code
 _TOP = _SELECTORS - 1
 _FRESH = 0.2  # of the children are new inputs: a corpus sees much of its own, and little of the rest
-_LONG = 300  # operations of a new run, at most
+LONG = 300  # operations of a new run, at most
+MOST = START + WIDTH * LONG  # bytes of it
 _AT_ONCE = 16  # operations inserted together, at most
 _FILL = 64  # requests that fill a heap of the usual size
 _SIZED = frozenset({Kind.ALLOC, Kind.REALLOC})
@@ -72,11 +73,11 @@ class Mutator:
             mixed = codes[:at] + others[low:high] + codes[at:]
         return together(which, head, mixed, most)
 
-    def fresh(self, rng: Random, most: int = START + WIDTH * _LONG) -> bytes:
+    def fresh(self, rng: Random, most: int = MOST) -> bytes:
         """A new random input, as any engine would make one."""
-        count = rng.randrange(_LONG // 6, _LONG)
+        count = rng.randrange(LONG // 6, LONG)
         head = bytes(LENGTH) if rng.getrandbits(3) == 0 else rng.randbytes(LENGTH)
-        return together(rng.randrange(len(self._sizes)), head, _random(rng, count), most)
+        return together(rng.randrange(len(self._sizes)), head, random_codes(rng, count), most)
 
     def _neighbour(self, codes: Codes, rng: Random, which: int) -> Codes:
         """A request of the next or an earlier size of the palette."""
@@ -118,7 +119,7 @@ def another_head(head: bytes, rng: Random) -> bytes:
     return head[:at] + rng.randbytes(2) + head[at + 2 :]
 
 
-def _random(rng: Random, count: int) -> Codes:
+def random_codes(rng: Random, count: int) -> Codes:
     data = rng.randbytes(WIDTH * count)
     return [data[at : at + WIDTH] for at in range(0, len(data), WIDTH)]
 
@@ -144,7 +145,7 @@ def _any(codes: Codes, rng: Random, kinds: frozenset[Kind]) -> int | None:
 
 def _insert(codes: Codes, rng: Random, _: int) -> Codes:
     at = rng.randint(0, len(codes))
-    return codes[:at] + _random(rng, 1 + int(_AT_ONCE ** rng.random())) + codes[at:]
+    return codes[:at] + random_codes(rng, 1 + int(_AT_ONCE ** rng.random())) + codes[at:]
 
 
 def _delete(codes: Codes, rng: Random, _: int) -> Codes:
@@ -208,4 +209,4 @@ def _rotate(codes: Codes, rng: Random, _: int) -> Codes:
 
 def _fresh_tail(codes: Codes, rng: Random, _: int) -> Codes:
     """From some place on everything is new."""
-    return codes[: rng.randint(0, len(codes))] + _random(rng, rng.randrange(1, _LONG))
+    return codes[: rng.randint(0, len(codes))] + random_codes(rng, rng.randrange(1, LONG))

@@ -1,7 +1,8 @@
 """What people see of a check: tables for the terminal, JSON for machines."""
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ _SIGNS = {
     Status.NOT_RUN: "o",
     Status.NOT_APPLICABLE: "-",
 }
+_STRIP, _RUN = re.compile(r"(.*? )\|([A-Z.#]+)\|(.*)"), re.compile(r"(.)\1*")
+_HANDLES = ("cyan", "yellow", "green", "magenta", "blue", "bright_yellow", "bright_green")  # red is for what is broken
 _WIDE_COLUMNS = 5  # targets whose names and counts fit beside the laws
 
 
@@ -161,13 +164,28 @@ def show_finding(console: Console, finding: Finding, again: str = "") -> None:
     lines = [f"\n[bold red]{escape(finding.target)} breaks {law.id}[/]: {escape(law.sentence)}"]
     lines += [escape(f"  expected {violation.expected}"), escape(f"  seen     {violation.seen}")]
     lines += [escape(f"  {line}") for line in finding.said]
-    picture = finding.picture or strips(factory(finding.target), finding.trace.operations)
-    lines += [escape(f"  {line}") for line in picture]
+    picture = finding.picture or strips(factory(finding.target), finding.trace.operations, found=violation)
+    lines += [f"  {_coloured(line)}" for line in picture]
     if finding.told:
         lines += ["  in the code's own terms:", *(escape(f"    {line}") for line in finding.told)]
     if is_linux(finding.target):
         lines.append("  (the kernel's own code, on a shim in user space; unconfirmed by its maintainers)")
     console.print("\n".join([*lines, *([escape(f"  {again}")] if again else [])]), highlight=False, soft_wrap=True)
+
+
+def _coloured(line: str) -> str:
+    """A line of a strip as markup: a colour for each letter, so that an object is found again in the next step."""
+    parts = _STRIP.fullmatch(line)
+    if parts is None:
+        return f"[bold red]{line}[/]" if set(line) <= {" ", "^"} else escape(line)
+    head, cells, tail = parts.groups()
+    runs = [match.group() for match in _RUN.finditer(cells)]
+    painted = [f"[{_style(run[0])}]{run}[/]" if run[0] != "." else run for run in runs]
+    return f"{escape(head)}|{''.join(painted)}|" + (f"[bold red]{escape(tail)}[/]" if tail else "")
+
+
+def _style(letter: str) -> str:
+    return "bold red" if letter == "#" else _HANDLES[(ord(letter) - ord("A")) % len(_HANDLES)]
 
 
 def show_findings(console: Console, findings: Iterable[Finding], save: Path | None) -> None:
@@ -178,16 +196,33 @@ def show_findings(console: Console, findings: Iterable[Finding], save: Path | No
 
 
 def _save_trace(folder: Path, finding: Finding) -> Path:
-    """Write a finding's trace file under a telling name."""
-    name = finding.target.split(",")[0]
-    plain = "".join(letter if letter.isalnum() or letter in "-.@" else "_" for letter in name)
-    path = folder / f"{plain}-{finding.violation.law}.trace"
+    path = trace_path(folder, finding)
     path.write_text(str(finding.trace))
     return path
 
 
-def as_json(tallies: Sequence[Tally], *, seed: int | None, code: int, extra: dict[str, Any] | None = None) -> str:
-    """The report as JSON; everything but ``timing`` is the same for the same seed, target and version."""
+def trace_path(folder: Path, finding: Finding) -> Path:
+    """Where a finding's trace file is written: a telling name."""
+    name = finding.target.split(",")[0]
+    plain = "".join(letter if letter.isalnum() or letter in "-.@" else "_" for letter in name)
+    return folder / f"{plain}-{finding.violation.law}.trace"
+
+
+def as_json(
+    tallies: Sequence[Tally],
+    *,
+    seed: int | None,
+    code: int,
+    extra: dict[str, Any] | None = None,
+    timing: Mapping[str, float] | None = None,
+) -> str:
+    """The report as JSON; everything but ``timing`` is the same for the same seed, target and version.
+
+    ``timing``: seconds of what is not a target.
+    """
+    seconds: dict[str, float] = {}
+    for tally in tallies:
+        seconds[tally.target] = seconds.get(tally.target, 0.0) + tally.seconds
     return to_json(
         {
             "format": "heaplaw report 1",
@@ -195,7 +230,7 @@ def as_json(tallies: Sequence[Tally], *, seed: int | None, code: int, extra: dic
             "exit": code,
             "targets": [_target(tally) for tally in tallies],
             **(extra or {}),
-            "timing": {tally.target: round(tally.seconds, 3) for tally in tallies},
+            "timing": {name: round(taken, 3) for name, taken in {**seconds, **(timing or {})}.items()},
         }
     )
 

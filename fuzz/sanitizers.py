@@ -7,6 +7,7 @@
 ["heap.c:12: take: Assertion `left > 0' failed."]
 """
 
+import platform
 import re
 import subprocess
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from heaplaw.impls.native import library as native
+from heaplaw.impls.native.compiling import UNFUZZED, compile_once
 
 _OPTIONS = {
     "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0:handle_abort=0:allocator_may_return_null=1",
@@ -62,22 +64,59 @@ def is_sanitized(library: Path) -> bool:
         return False
 
 
+def is_instrumented(library: Path) -> bool:
+    """Was this shared library built so that libFuzzer sees what runs?  What cannot be read was not."""
+    try:
+        return native.is_instrumented(library)
+    except OSError:
+        return False
+
+
 def environment(libraries: Iterable[Path]) -> dict[str, str]:
     """What the environment of a process must say that loads these.
 
     AddressSanitizer's runtime must be loaded before all else.  Where it is not found, the complaint will be its own.
+    Raises TargetError where libFuzzer's functions are missed, and nobody can compile others.
     """
-    runtime = _runtime() if any(map(is_sanitized, libraries)) else ""
-    return {**_OPTIONS, **({"LD_PRELOAD": runtime} if runtime else {})}
+    wanted = [library for library in libraries if library.is_file()]
+    loads = dict.fromkeys(_runtime(_by_clang(one)) for one in wanted if is_sanitized(one))
+    loads |= dict.fromkeys(str(counters()) for one in wanted if native.needs_counters(one))
+    return {**_OPTIONS, **preloading(*loads)}
+
+
+def preloading(*libraries: str) -> dict[str, str]:
+    """The variable that has a process load these first; "" is none."""
+    wanted = ":".join(filter(None, libraries))
+    return {"LD_PRELOAD": wanted} if wanted else {}
+
+
+def counters() -> Path:
+    """Libraries built for libFuzzer miss its functions: here are some that do nothing.  Raises TargetError."""
+    return compile_once("unfuzzed", UNFUZZED, ["-std=c99"])
+
+
+def _by_clang(library: Path) -> bool:
+    """Who built it?  gcc makes a library say that it needs ``libasan``; clang leaves that to the program."""
+    return b"libasan.so" not in library.read_bytes()
 
 
 @cache
-def _runtime() -> str:
-    """Where gcc keeps AddressSanitizer's runtime; empty where it cannot tell."""
+def _runtime(clang: bool) -> str:
+    """Where a compiler keeps AddressSanitizer's runtime; the other one's where it cannot tell; empty if none can."""
+    for one in (clang, not clang):
+        if (where := _told(*_ASK[one])) and Path(where).is_absolute():
+            return str(Path(where).resolve())
+    return ""
+
+
+_ASK = {
+    False: ("gcc", "-print-file-name=libasan.so"),
+    True: ("clang", f"-print-file-name=libclang_rt.asan-{platform.machine()}.so"),
+}
+
+
+def _told(*command: str) -> str:
     try:
-        told = subprocess.run(
-            ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True, timeout=20
-        ).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
-    return str(Path(told).resolve()) if Path(told).is_absolute() else ""

@@ -199,6 +199,7 @@ def autopsy(job: dict[str, Any]) -> dict[str, Any]:
 DUTIES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "probe": probe, "shard": shard, "confirm": confirm, "replay": replay_in_words, "examine": autopsy,
     "fresh": guarded.fresh, "guard": guarded.guard, "again": guarded.again, "smaller": guarded.smaller,
+    "film": guarded.film, "input": guarded.of_input,
 }  # fmt: skip
 
 

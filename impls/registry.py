@@ -246,9 +246,12 @@ def _malloc(name: str, parameters: Mapping[str, int | str]) -> Callable[[], Any]
     return partial(system.build, name, **parameters)  # type: ignore[arg-type]  # words are refused by build
 
 
+KERNELS = ("linux:percpu", "linux:zbud", "linux:zsmalloc", "linux:genalloc", "linux:drm-buddy")
+
+
 def _linux(head: str, parameters: Mapping[str, int | str]) -> Callable[[], Any]:
     """What makes heaps of the kernel's code, of the version after the @."""
-    from .native.linux import percpu, zbud  # only where one is wanted: they need cffi
+    from .native.linux import drm_buddy, genalloc, percpu, zbud, zsmalloc  # only where one is wanted: they need cffi
     from .native.linux.building import BuildError
 
     base, _, version = head.partition("@")
@@ -257,8 +260,14 @@ def _linux(head: str, parameters: Mapping[str, int | str]) -> Callable[[], Any]:
         builder: Callable[..., Callable[[], Any]] = percpu.builder
     elif base == "linux:zbud":
         cls, builder = zbud.LinuxZbud, zbud.builder
+    elif base == "linux:zsmalloc":
+        cls, builder = zsmalloc.LinuxZsmalloc, zsmalloc.builder
+    elif base == "linux:genalloc":
+        cls, builder = genalloc.LinuxGenalloc, genalloc.builder
+    elif base == "linux:drm-buddy":
+        cls, builder = drm_buddy.LinuxDrmBuddy, drm_buddy.builder
     else:
-        raise TargetError(f"unknown target {base!r}; of the kernel there are linux:percpu and linux:zbud")
+        raise TargetError(f"unknown target {base!r}; of the kernel there are {', '.join(KERNELS)}")
     takes = _parameters(cls)
     if unknown := [key for key in parameters if key not in takes]:
         raise TargetError(f"{base} has no parameter {unknown[0]!r}; it has {', '.join(takes)}")

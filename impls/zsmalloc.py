@@ -69,8 +69,6 @@ from .zsmalloc_classes import (
     ALMOST_EMPTY,
     ALMOST_FULL,
     EMPTY,
-    FULL,
-    GROUP_NAMES,
     SPARSE_QUARTERS,
     TAG_BITS,
     class_index,
@@ -335,9 +333,15 @@ class Zsmalloc:
     # ---- compaction --------------------------------------------------------------------
 
     def _compact(self, owner: PoolClass) -> int:
-        """Empty zspages of a class while the free slots of the others can hold one; pages freed."""
+        """Empty zspages of a class while the free slots of the others can hold one; pages freed.
+
+        A zspage is taken off its list before that is asked, as in the kernel: put back, it may stand second.
+        """
         objects, freed = owner.kind.objects, 0
-        while owner.allocated - owner.used >= objects and (sparse := self._isolate_source(owner)) is not None:
+        while (sparse := self._isolate_source(owner)) is not None:
+            if owner.allocated - owner.used < objects:
+                self._putback(owner, sparse)
+                return freed
             self._evacuate(owner, sparse)
             if self._putback(owner, sparse) != EMPTY:
                 break
@@ -556,7 +560,7 @@ class Zsmalloc:
     def lists(self) -> Iterator[Listed]:
         """Zspages, named by their pages, on the lists (class index, group).  O(zspages)."""
         for zspage, group in self._listed():
-            yield Listed((zspage.kind.index, GROUP_NAMES[group]), zspage.pages)
+            yield Listed((zspage.kind.index, zspage.owner.names[group]), zspage.pages)
 
     def _owners(self) -> list[PoolClass]:
         """Classes in use by size; an index that was merged away is not one of them."""
@@ -564,7 +568,7 @@ class Zsmalloc:
 
     def _listed(self) -> Iterator[tuple[Zspage, int]]:
         for owner in self._owners():
-            for group in range(EMPTY, FULL + 1):
+            for group in range(len(owner.heads)):
                 for zspage in owner.members(group, self.source.total):
                     yield zspage, group
 

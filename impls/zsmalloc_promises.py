@@ -58,7 +58,7 @@ def configured(
         cpus=max(1, cpus),
         mappings=1 if cpus else 0,
         maintenance=() if direct else ("compact",),
-        maintained=None if direct else _told_truly,
+        maintained=None if direct else told_truly,
         moving=frozenset() if direct else frozenset({"compact"}),
         pinned=cpus > 0,
         detects=frozenset() if direct else frozenset({"double", "foreign", "interior"}),
@@ -147,7 +147,7 @@ def _compacted_pages(table: ClassTable, shadow: Shadow) -> int | None:
     return sum(-(-count // kinds[index].objects) * kinds[index].pages for index, count in live.items())
 
 
-def _told_truly(run: Maintenance, shadow: Shadow) -> str | None:
+def told_truly(run: Maintenance, shadow: Shadow) -> str | None:
     """``zs_compact`` answers with the pages that it gave back, and takes none."""
     if run.taken:
         return f"{run.taken} pages taken"
@@ -155,10 +155,16 @@ def _told_truly(run: Maintenance, shadow: Shadow) -> str | None:
 
 
 def _group_of(table: ClassTable, quarters: int, shadow: Shadow) -> Callable[[Hashable], Hashable]:
-    """For a zspage, named by its pages: its class and the group that its live objects call for.
+    """For a zspage: its class and one of four groups.  ``quarters``: how full an almost empty zspage may be."""
+    return list_named(table, lambda inuse, objects: GROUP_NAMES[fullness_group(inuse, objects, quarters)], shadow)
 
-    ``quarters``: how full an almost empty zspage may be.  None for a zspage without any object,
-    which must not exist, or with objects of two classes.
+
+def list_named(
+    table: ClassTable, name: Callable[[int, int], str], shadow: Shadow
+) -> Callable[[Hashable], Hashable]:
+    """For a zspage, named by its pages: its class and the ``name`` of its live objects' number among so many slots.
+
+    None for a zspage without any object, which must not exist, or with objects of two classes.
     """
     on_page: dict[int, tuple[SizeClass, int]] = {}
     for block in shadow.live.values():
@@ -172,7 +178,7 @@ def _group_of(table: ClassTable, quarters: int, shadow: Shadow) -> Callable[[Has
         if len(kinds) != 1 or 0 in counts:
             return None
         kind = pages[0][0]
-        return kind.index, GROUP_NAMES[fullness_group(sum(counts), kind.objects, quarters)]
+        return kind.index, name(sum(counts), kind.objects)
 
     return group_of
 

@@ -9,6 +9,7 @@ since 4.3).  Before, empty and full zspages stood on no list, and the newcomer w
 """
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from .zsmalloc_classes import EMPTY, FULL, GROUP_NAMES, SizeClass
 
@@ -31,11 +32,12 @@ class PoolClass:
     """A size class of one pool: its lists and its two counts of slots."""
 
     __slots__ = ("allocated", "heads", "kind", "used")
+    names: ClassVar[tuple[str, ...]] = GROUP_NAMES  # of the lists
 
     def __init__(self, kind: SizeClass) -> None:
         self.kind = kind
         self.allocated = self.used = 0  # slots that exist, slots in use
-        self.heads = [Zspage(self, ()) for _ in GROUP_NAMES]
+        self.heads = [Zspage(self, ()) for _ in self.names]
 
     def first(self, groups: tuple[int, ...]) -> Zspage | None:
         """First zspage of the first of these groups that has one.  O(1)."""
@@ -80,7 +82,7 @@ class PoolClass:
                 return
             yield zspage
             zspage = zspage.after
-        raise RuntimeError(f"list {GROUP_NAMES[group]} of class {self.kind.index} does not end")
+        raise RuntimeError(f"list {self.names[group]} of class {self.kind.index} does not end")
 
 
 class TwoListPoolClass(PoolClass):

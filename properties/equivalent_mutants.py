@@ -322,12 +322,10 @@ EQUIVALENT: tuple[Entry, ...] = (
         ("owner.insert(zspage, EMPTY)", "owner.insert(zspage, EMPTY) -> pass"),
     )),
     ("zsmalloc", "never done: the others always have room for all objects of the zspage that is emptied", (
-        ("owner.insert(sparse, group)", "owner.insert(sparse, group) -> pass"),
         ("break", "break -> continue"),
     )),
     ("zsmalloc", "moves objects though no page comes free of it: how many are moved is not promised", (
-        ("while owner.allocated - owner.used >= objects and (sparse := self._isolate_source(owner)) is not None:",
-         "owner.allocated - owner.used -> owner.allocated + owner.used"),
+        ("if owner.allocated - owner.used < objects:", "owner.allocated - owner.used -> owner.allocated + owner.used"),
     )),
     ("zsmalloc", "through the calls that read and write, an object looks the same in a buffer and in its pages", (
         ("mapping = self._areas.open((ctx or _ANYWHERE).cpu, handle, mode, len(slot) > 1)", "1 -> 2"),

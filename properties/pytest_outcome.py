@@ -219,7 +219,7 @@ def counterexample(finding: Finding, trace: Trace) -> list[str]:
     if found.seen == "a hang":  # drawing it would hang again
         lines = [f"{index + 1:>3}  {render(op)}" for index, op in enumerate(trace.operations)]
     else:
-        lines = strips(factory(finding.target), trace.operations)
+        lines = strips(factory(finding.target), trace.operations, found=found)
     return [
         f"{trace.target or finding.target} breaks {found.law}: {LAWS[found.law].sentence}",
         f"  expected {found.expected}",

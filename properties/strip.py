@@ -1,69 +1,79 @@
 """A heap, step by step, as strips of text: address runs across, time runs down.
 
-    1  a = alloc 24          |AAA.............|
-    2  b = alloc 100         |AAABBBBBBBBBBBBB|
+                             0             16 bytes
+      1  a = alloc 3        |AAA.............|
+      2  b = alloc 14       |AA#BBBBBBBBBBBBB|  <-- disjoint
+                               ^
 
 A letter is a live object, ``.`` is free, ``#`` is where two objects overlap.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from heaplaw.checker import Checker, Hang, Unusable
-from heaplaw.lawbook import LAWS, Broken
-from heaplaw.operations import Operation, birth_name
-from heaplaw.trace import render
+from heaplaw.operations import Operation
+from heaplaw.runs import Violation
 
-from .watchdog import watchdog
+from .frames import MOST, Film, Frame, Piece, clashes, frames, places
 
 WIDTH = 48  # columns of a strip
-_MOST_STEPS, _MOST_SPACES, _MOST_WORDS = 40, 8, 60
-_SECONDS = (0.5, 0.004)  # CPU time for a picture: at least, and for each operation
-State = dict[int, tuple[str, Sequence[tuple[int, int, int]]]]
-"""Name -> (letters, extents) of each live object."""
+_MOST_SPACES, _MOST_WORDS, _MARGIN = 8, 60, 36
 
 
-def strips(build: Callable[[], Any], operations: Sequence[Operation], width: int = WIDTH) -> list[str]:
-    """One line for each operation; the last forty of a long trace.  A call that does not return is said so."""
-    checker = Checker(build(), mute=LAWS)
-    span = checker.contract.arena or (checker.source.total * checker.page_size if checker.source is not None else 0)
-    states, marks = _watched(checker, operations)
-    used = max((a + n for state in states for _, pieces in state.values() for _, a, n in pieces), default=0)
-    span = min(span, _round_up(used)) if used else span
-    first = len(operations) - len(states)
-    text = [render(op) for op in operations[first:]]
-    margin = min(max(map(len, text), default=0), 36)
+def strips(
+    build: Callable[[], Any], operations: Sequence[Operation], width: int = WIDTH, found: Violation | None = None
+) -> list[str]:
+    """The addresses of both ends, then one line for each operation; the last forty of a long trace.
+
+    A call that does not return is said so.  ``found``: what the last operation breaks; it is marked.
+    """
+    film = frames(build, operations, look=False)
+    used = max((piece.start + piece.length for frame in film.frames for piece in frame.live), default=0)
+    span = min(film.span, _round_up(used)) if used else film.span
+    margin = min(max((len(frame.text) for frame in film.frames), default=0), _MARGIN)
+    lines: list[str] = []
+    for frame in film.frames:
+        told = f"  {frame.problem}"[:_MOST_WORDS] if frame.problem else ""
+        last = found if frame is film.frames[-1] else None
+        label = f"{frame.number:>3}  {frame.text[:margin]:<{margin}}"
+        lines += _step(frame, label, span, width, told, last, film)
+    cut = film.before + max(0, len(lines) - MOST)
+    return [
+        *([f"     ... {cut} lines before"] if cut else []),
+        *([_axis(margin + 6, span, width)] if lines else []),
+        *lines[-MOST:],
+    ]
+
+
+def _step(
+    frame: Frame, label: str, span: int, width: int, told: str, found: Violation | None, film: Film
+) -> list[str]:
+    """A strip for each space in which something lives; the addresses that a broken law is about are pointed at."""
+    about = places(f"{found.expected}; {found.seen}", film.page_size or 4096) if found else []
+    about = clashes(about) or about
+    told += f"  <-- {found.law}" if found else ""
     lines = []
-    for index, (line, state, mark) in enumerate(zip(text, states, marks, strict=True), first):
-        spaces = sorted({p[0] for _, ps in state.values() for p in ps} or {0})[:_MOST_SPACES]
-        for number, space in enumerate(spaces):
-            label = f"{index + 1:>3}  {line[:margin]:<{margin}}" if not number else " " * (margin + 5)
-            lines.append(f"{label} |{_strip(state.values(), space, span, width)}|{'' if number else mark}")
-    if first or len(lines) > _MOST_STEPS:
-        return [f"     ... {first + max(0, len(lines) - _MOST_STEPS)} lines before", *lines[-_MOST_STEPS:]]
+    for space in sorted({piece.space for piece in frame.live} or {0})[:_MOST_SPACES]:
+        lines.append(f"{label} |{_strip(frame.live, space, span, width)}|{told}")
+        label, told = " " * len(label), ""
+        here = [Piece("^", *place) for place in about if place.space == space]
+        carets = _strip(here, space, span, width).replace("#", "^").replace(".", " ").rstrip()
+        if carets and " " in carets.ljust(_cells(span, width)):  # all of it would say nothing
+            lines.append(f"{label}  {carets}")
     return lines
 
 
-def _watched(checker: Checker, operations: Sequence[Operation]) -> tuple[list[State], list[str]]:
-    """What was live after each of the last operations, and how those ended that did not end well."""
-    states: list[State] = []
-    marks: list[str] = []
-    shown = len(operations) - _MOST_STEPS
-    with suppress(Hang), watchdog(_SECONDS[0] + _SECONDS[1] * len(operations)):
-        for index, op in enumerate(operations):
-            known = checker.problem
-            with suppress(Broken, Unusable):
-                checker.step(op)
-            if index >= shown:
-                states.append({b.name: (birth_name(b.name), b.extents) for b in checker.shadow.live.values()})
-                marks.append("" if checker.problem == known else f"  {checker.problem}"[:_MOST_WORDS])
-    missing = min(len(operations), _MOST_STEPS) - len(states)
-    return states + [states[-1] if states else {}] * missing, marks + ["  a hang"] * missing
+def _axis(margin: int, span: int, width: int) -> str:
+    """The addresses of both ends."""
+    return f"{'':{margin}} 0{span:>{max(len(str(span)) + 1, _cells(span, width) - 1)}} bytes"
 
 
-def _strip(objects: Any, space: int, span: int, width: int) -> str:
-    cells = ["."] * min(width, max(1, span))
+def _cells(span: int, width: int) -> int:
+    return min(width, max(1, span))
+
+
+def _strip(pieces: Iterable[Piece], space: int, span: int, width: int) -> str:
+    cells = ["."] * _cells(span, width)
     scale = max(1, span) / len(cells)
 
     def paint(start: int, end: int, letter: str) -> None:
@@ -71,8 +81,8 @@ def _strip(objects: Any, space: int, span: int, width: int) -> str:
         for cell in range(max(0, low), min(high, len(cells))):
             cells[cell] = letter
 
-    pieces = [(s, at, n, name[-1].upper()) for name, extents in objects for s, at, n in extents]
-    here = sorted((at, at + n, letter) for s, at, n, letter in pieces if s == space and n > 0)
+    found = ((piece.start, piece.start + piece.length, piece.name[-1].upper(), piece.space) for piece in pieces)
+    here = sorted((start, end, letter) for start, end, letter, where in found if where == space and end > start)
     for start, end, letter in here:
         paint(start, end, letter)
     reach = 0

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 from . import HEADER
 
 _ASAN = "__asan_init"  # a function of its runtime
+_COUNTERS = "__sanitizer_cov_8bit_counters_init"  # a function of libFuzzer's
+_UNFUZZED = "heaplaw_unfuzzed"  # what unfuzzed.c has
 _PART = re.compile(r"/\* ---- [^*]* ---- begin \*/(.*?)/\* ---- end \*/", re.S)
 _CONSTANT = re.compile(r"^#define (HEAPLAW_\w+) (?:UINT64_C\((0x[0-9A-F]+)\)|(\d+))", re.M)
 _TEXT_ROOM = 1 << 16  # bytes of a schema; longer ones are an error of the library
@@ -164,16 +166,30 @@ def is_sanitized(path: Path) -> bool:
     return _ASAN.encode() in path.read_bytes()
 
 
+def is_instrumented(path: Path) -> bool:
+    """Was the library built with -fsanitize=fuzzer-no-link?  OSError where it cannot be read."""
+    return _COUNTERS.encode() in path.read_bytes()
+
+
+def needs_counters(path: Path) -> bool:
+    """Does it call libFuzzer's functions, which nobody has in a process that was started without them?"""
+    data = path.read_bytes()
+    return _COUNTERS.encode() in data and _UNFUZZED.encode() not in data
+
+
 def load(name: str) -> Library:
     """Load a library and look it over; one that is loaded already is given again.  Raises TargetError."""
     path = Path(name)
+    place = str(path.resolve())
+    if (known := _loaded.get(place)) is not None:
+        return known
     if not path.is_file():
         raise _problem(f"no such file: {name}")
     if needs_runtime(path):
         raise _problem(f"{name} was built with AddressSanitizer: a process must be started with its runtime to load it")
-    place = str(path.resolve())
-    if place not in _loaded:
-        _loaded[place] = _open(name, place)
+    if needs_counters(path) and not hasattr(ctypes.CDLL(None), _COUNTERS):
+        raise _problem(f"{name} was built for libFuzzer: a process must be started with its functions to load it")
+    _loaded[place] = _open(name, place)
     return _loaded[place]
 
 

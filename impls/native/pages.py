@@ -54,6 +54,18 @@ class LentPages:
         return sum(1 << order for order in self.runs.values())
 
     @property
+    def total(self) -> int:
+        """Pages that there are, lent or not; where records of HEAPLAW_SOURCE have no such column, that can be had."""
+        schema = self._library.schema(self._library.number("SOURCE"))
+        shown = schema is not None and "total" in schema.columns
+        return self._figure("total") if shown else self.held + self._figure("free")
+
+    @property
+    def taken(self) -> int:
+        """Pages lent since the start."""
+        return self.given + self.held
+
+    @property
     def given(self) -> int:
         return self._figure("given")
 

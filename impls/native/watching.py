@@ -12,20 +12,16 @@ frees and resizes.  Not asked here: laws about maintenance, misuse and twins, ``
 'Why a target cannot be watched in C; None if it can.'
 """
 
-import atexit
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from heaplaw import Block, Checker, Kind, Operation, Violation, run
 
 from . import HEADER
 from .batches import SIZE, pack, unpack
-from .compiling import compile_library
+from .compiling import compile_once
 from .library import interface, part
 from .promising import Promises
 from .target import Native
@@ -47,9 +43,7 @@ def watcher() -> Any:
     """The compiled watching.c.  Raises TargetError without a compiler."""
     ffi = interface()
     ffi.cdef(part(_SOURCE))
-    folder = Path(tempfile.mkdtemp(prefix="heaplaw-watch-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return ffi.dlopen(str(compile_library([_SOURCE], folder, ["-std=c99"])))
+    return ffi.dlopen(str(compile_once("watching", _SOURCE, ["-std=c99"])))
 
 
 def watchable(target: Native) -> str | None:

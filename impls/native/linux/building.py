@@ -33,6 +33,16 @@ PERCPU = (
 )  # fmt: skip
 ZBUD = ("mm/zbud.c", "include/linux/zpool.h")
 """Taken where the tree has them; compiled in the form of 6.1, with a list of its own to reclaim from."""
+GENALLOC = ("lib/genalloc.c", "include/linux/genalloc.h", "include/linux/rculist.h")
+DRM_BUDDY = (
+    "drivers/gpu/drm/drm_buddy.c", "include/drm/drm_buddy.h", "include/linux/sizes.h", "lib/rbtree.c",
+    "include/linux/rbtree.h", "include/linux/rbtree_augmented.h", "include/linux/rbtree_types.h",
+)  # fmt: skip
+"""Likewise; compiled where there is a drm_buddy.c."""
+ZSMALLOC = ("mm/zsmalloc.c", "include/linux/zsmalloc.h", "include/linux/zpool.h")
+"""Likewise; compiled where objects are mapped, and pages are no zpdescs yet (which they are from 6.14 on)."""
+SOURCES = {"genalloc": GENALLOC[0], "drm-buddy": DRM_BUDDY[0]}
+"""The file that a target is, where it is not the one of its name in mm/."""
 BLOCKS = (4096, 256)
 """Bytes of a page, which is a block: a machine's, and a small one that makes traces short."""
 FLAGS = (
@@ -81,7 +91,7 @@ def build(source: Path, blocks: Sequence[int] = BLOCKS, sanitized: bool = False,
     ``into`` is the folder of all versions, otherwise ``cache()``.  Some ten seconds for a tarball, one for a tree.
     """
     compiler = find_compiler()
-    found = take(source, (MAKEFILE, *PERCPU), ZBUD)
+    found = take(source, (MAKEFILE, *PERCPU), (*ZBUD, *ZSMALLOC, *GENALLOC, *DRM_BUDDY))
     version = version_of(found.pop(MAKEFILE).decode("utf-8", "replace"), source)
     folder = (into or cache()) / version
     _write(folder / "tree", found)
@@ -89,6 +99,10 @@ def build(source: Path, blocks: Sequence[int] = BLOCKS, sanitized: bool = False,
     wanted = [("percpu", block) for block in blocks]
     if b"zbud_reclaim_page" in found.get("mm/zbud.c", b""):
         wanted.append(("zbud", 4096))
+    zsmalloc = found.get("mm/zsmalloc.c", b"")
+    if b"zs_map_object(" in zsmalloc and b"zpdesc" not in zsmalloc:
+        wanted.append(("zsmalloc", 4096))
+    wanted += [(name, 4096) for name, file in SOURCES.items() if file in found]
     made = []
     for name, block in wanted:
         target = folder / f"{name}-{block}{'-sanitized' if sanitized else ''}.so"
@@ -193,7 +207,7 @@ def compile_adapter(
         *(["-DHEAPLAW_NOPROF"] if renamed else []),
         "-I", str(HERE / "shim"), "-I", str(HEADER.resolve().parent),
         "-isystem", str(tree), "-isystem", str(tree / "include"), "-isystem", str(folder / "empty"),
-        str(HERE / f"{name}_adapter.c"), "-o", str(unfinished),
+        str(HERE / f"{name.replace('-', '_')}_adapter.c"), "-o", str(unfinished),
     ]  # fmt: skip
     try:
         _run(command)

@@ -35,20 +35,7 @@ REVISION = "6.12"
 
 
 CLAIM = "chunk.contig_by_block"
-
-
-class Pages(LentPages):
-    """The shim's page allocator."""
-
-    @property
-    def total(self) -> int:
-        """Pages that there are, lent or not."""
-        return self._figure("total")
-
-    @property
-    def taken(self) -> int:
-        """Pages lent since the start."""
-        return self.given + self.held
+Pages = LentPages  # the shim's page allocator
 
 
 class LinuxPercpu(Checked):
@@ -66,7 +53,7 @@ class LinuxPercpu(Checked):
         self._promise = promise(unit, block, chunks, pages, static, reserved)  # first: it says what makes no sense
         loaded: Library = load(str(built))
         super().__init__(loaded, unit, settings)
-        self.source = Pages(loaded, self.heap, block)
+        self.source = LentPages(loaded, self.heap, block)
         self.destroy = None  # type: ignore[assignment]  # a kernel never ends it; a forgotten heap is given back
 
     def hints(self) -> list[Hint]:

@@ -16,9 +16,9 @@ from heaplaw import Contract
 
 from ...zbud_promises import configured
 from ..library import load
+from ..pages import LentPages
 from ..target import Native
 from .building import cache, library
-from .percpu import Pages
 
 PAGE, ORDER = 4096, 6
 """Bytes of a page, and its chunks as a power of two: the kernel's, which the library was compiled with."""
@@ -31,7 +31,7 @@ class LinuxZbud(Native):
         self._promise = promise(pages)  # first: it says what makes no sense
         loaded = load(str(built))
         super().__init__(loaded, pages * PAGE, {"pages": pages})
-        self.source = Pages(loaded, self.heap, PAGE)
+        self.source = LentPages(loaded, self.heap, PAGE)
         self.destroy = None  # type: ignore[assignment]  # for an empty pool only; a forgotten one is given back
 
     def _promised(self, arena: int, parameters: Mapping[str, int]) -> Contract:

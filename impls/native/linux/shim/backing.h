@@ -11,8 +11,10 @@
 #include "kernel.h"
 
 struct page {
-	unsigned long index; /* the kernel code's own */
-	int taken;
+	unsigned long index, private; /* the kernel code's own, as are the next two */
+	unsigned int page_type, flags;
+	const void *mover; /* that can move what is in it */
+	int taken;	   /* references, where code counts them */
 };
 
 struct piece { /* of memory for books; the bytes follow */
@@ -56,10 +58,11 @@ static void *shim_book(size_t size)
 
 static void shim_unbook(const void *place)
 {
-	struct piece *piece = (struct piece *)place - 1;
+	struct piece *piece;
 
 	if (!place)
 		return;
+	piece = (struct piece *)place - 1;
 	*piece->before = piece->next;
 	if (piece->next)
 		piece->next->before = piece->before;

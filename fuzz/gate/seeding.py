@@ -1,0 +1,86 @@
+"""The seed of a gate: the commit that it judges, so that a run can be made again, and the next one looks elsewhere.
+
+>>> of_commit("fffffffe1234")
+4294967294
+"""
+
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from ..options import Problem
+
+_DIGITS = 8  # of the commit's name: 32 bits
+_PATIENCE = 60.0  # seconds for an answer of git
+
+
+class GitError(Exception):
+    """Git gives no answer; the message says why, in one line."""
+
+
+class Seed(NamedTuple):
+    """A seed, and where it comes from, in words."""
+
+    number: int
+    source: str
+
+
+def git(folder: Path, *words: str) -> str:
+    """What git says in a folder.  Raises GitError."""
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, errors="surrogateescape", timeout=_PATIENCE,
+            check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        raise GitError(f"git cannot be run: {problem}") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise GitError(said[0] if said else f"git {words[0]} ended with {done.returncode}")
+    return done.stdout
+
+
+def of_commit(name: str) -> int:
+    """The seed that belongs to a commit."""
+    return int(name[:_DIGITS], 16)
+
+
+def seed(folder: Path, given: int | None = None) -> Seed:
+    """The seed that was given, or that of the commit in a folder; 1 where there is none."""
+    if given is not None:
+        return Seed(given, "given")
+    try:
+        commit = git(folder, "rev-parse", "--verify", "HEAD").strip()
+    except GitError:
+        return Seed(1, "there is no commit to take it from")
+    return Seed(of_commit(commit), f"commit {commit[:_DIGITS]}")
+
+
+def changes(folder: Path, revision: str) -> list[Path]:
+    """Files that differ from a revision, as absolute paths, new and deleted ones too.  Raises Problem."""
+    try:
+        top = Path(git(folder, "rev-parse", "--show-toplevel").rstrip("\n"))
+        if revision == "HEAD" and not _has_commits(top):  # before the first commit, all of it is new
+            return [top / name for name in _names(git(top, "ls-files", "-co", "--exclude-standard", "-z"))]
+        commit = git(folder, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
+        changed = git(top, "diff", "--name-only", "--no-renames", "-z", commit, "--")
+        new = git(top, "ls-files", "--others", "--exclude-standard", "-z")
+    except GitError as problem:
+        raise Problem(f"--changed-since {revision}: {_known(str(problem), revision)}") from None
+    return [top / name for name in _names(changed) + _names(new)]
+
+
+def _has_commits(folder: Path) -> bool:
+    try:
+        return bool(git(folder, "rev-parse", "--verify", "--quiet", "HEAD"))
+    except GitError:
+        return False
+
+
+def _known(said: str, revision: str) -> str:
+    """Git's complaint; where it says nothing of the revision, that there is none."""
+    return f"git knows no revision {revision!r} here" if said.startswith("git rev-parse ended") else said
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split("\0") if name]
