@@ -21,7 +21,7 @@ from .strategies.measuring import FIGURES
 from .strategies.revisions import split
 
 _SECONDS, _LOCKSTEP, _STRATEGIES = 20.0, 600.0, 300.0
-_OPERATIONS, _RECORDED, _SEARCH = 1_000_000, 4_000, 30_000
+_OPERATIONS, _RECORDED, _SEARCH, _RUNS = 1_000_000, 4_000, 30_000, 4
 _CODES = {differing.SAME: PASSED, differing.DIFFERENT: COUNTEREXAMPLE}
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -37,6 +37,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
               help="Operations of a trace, or in lockstep.")  # fmt: skip
 @click.option("--trace", "traces", type=_FILE, multiple=True, metavar="FILE", help="A recording or trace of yours too.")
 @click.option("--no-recorded", is_flag=True, help="Leave out the recordings that come with heaplaw.")
+@click.option("--runs", type=click.IntRange(0), default=_RUNS, show_default=True, metavar="N",
+              help="Runs of the plain engine on each of the two, in small heaps.")  # fmt: skip
 @click.option("--search", type=click.IntRange(0), default=_SEARCH, show_default=True, metavar="N",
               help="Operations of the search for the trace on which NEW is worst.")  # fmt: skip
 @click.option("--worst", type=click.Choice(list(FIGURES)), default="footprint", show_default=True, metavar="FIGURE",
@@ -45,13 +47,13 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
               help="Fail if NEW is worse by more: footprint=+5%, worst_steps=+0.")  # fmt: skip
 @click.option("--counterexamples", type=_FOLDER, metavar="DIR", help="Old ones, run and minimised on NEW.")
 @click.option("--save", type=_FOLDER, metavar="DIR", help="Write the traces that were found.")
-@click.option("--plot", type=click.Path(path_type=Path), callback=writable, metavar="FILE", help="A picture, SVG or PNG.")
+@click.option("--plot", type=click.Path(path_type=Path), callback=writable, metavar="FILE", help="Draw it: SVG, PNG.")
 @click.option("-v", "--verbose", is_flag=True, help="Each trace and each law.")
 @seed_option
 @json_option
 def compare(
     old: str, new: str, where: str, seconds: float | None, operations: int | None, traces: tuple[Path, ...],
-    no_recorded: bool, search: int, worst: str, limits: tuple[str, ...], counterexamples: Path | None,
+    no_recorded: bool, runs: int, search: int, worst: str, limits: tuple[str, ...], counterexamples: Path | None,
     save: Path | None, plot: Path | None, verbose: bool, seed: int, json_path: Path | None,
 ) -> int:  # fmt: skip
     """Compare OLD and NEW: two allocators, two functions of whole numbers, or a model and the kernel's own code.
@@ -64,8 +66,8 @@ def compare(
     never differ, with 1 and the arguments if they differ, with 3 if neither is known. Parameters with a default keep
     it; nothing is drawn at random.
 
-    A model and the kernel's code (linux:percpu, linux:zbud) do the same random operations, and their answers and all
-    they hold are compared after each one. What is said of the kernel is unconfirmed by its maintainers.
+    A model and the kernel's code (linux:percpu, linux:zbud, linux:zsmalloc) do the same random operations, and their
+    answers and all they hold are compared after each one. What is said of the kernel is unconfirmed by its maintainers.
 
     \b
     Example: heaplaw compare percpu-area-map percpu-bitmap --threshold worst_free_steps=+0
@@ -82,7 +84,7 @@ def compare(
             plotting.check_plot(plot)
         if save is not None:
             make_folder(save)
-        budget = Budget(operations or _RECORDED, search=search, seconds=_STRATEGIES if seconds is None else seconds)
+        budget = Budget(operations or _RECORDED, runs, search, _STRATEGIES if seconds is None else seconds)
         with bar("comparing", 1, "steps") as progress:
             found = compared(
                 old, new, seed=seed, budget=budget, traces=traces, recorded=() if no_recorded else None,

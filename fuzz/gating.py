@@ -12,7 +12,7 @@ from heaplaw.properties.floors import Measured
 from heaplaw.properties.verdict import Status
 
 from . import report
-from .gate import again, canaries, certificates, exploration, inputs, outcome
+from .gate import again, canaries, certificates, exploration, inputs, outcome, strategy
 from .gate.changed import touched
 from .gate.configuration import Aim, Configuration, load
 from .gate.running import LEFT_OUT, Gate, group, prepare
@@ -96,7 +96,7 @@ def _go(run: Gate, revision: str | None, lines: Lines) -> Report:
             for tally in exploration.explore(run, engine):
                 lines.step(outcome.step_of(tally))
         canaries.check_asked(run)
-        _thresholds(run)
+        strategy.check(run)
     floors = exploration.measured(run)
     exploration.keep(run)
     end = outcome.outcome(run, floors)
@@ -138,13 +138,6 @@ def _floor_step(floor: Measured) -> Step:
     """A floor as a line; reports have them apart."""
     verdict = Status.NOT_APPLICABLE if floor.why_not else Status.PASSED if floor.met else Status.INCONCLUSIVE
     return Step("floors", "", verdict, str(floor))
-
-
-def _thresholds(run: Gate) -> None:
-    """A change of strategy is held to what is configured; what cannot be judged is not green."""
-    if run.settings.compare:
-        why = "[compare] is configured, and this version has nothing that judges it"
-        run.enter("compare", [Step("compare", "", Status.NOT_RUN, why)])
 
 
 def _show(out: Console, run: Gate, written: Report) -> None:

@@ -17,8 +17,8 @@ from .options import Problem, console
 def build_linux(source: Path | None, sanitize: bool) -> int:
     """Compile allocators of the kernel, as they are, in user space.
 
-    They are the targets linux:percpu and linux:zbud (of 6.1), linux:genalloc (lib/genalloc.c) and linux:drm-buddy
-    (drivers/gpu/drm/drm_buddy.c). What is needed of the tree goes to
+    They are the targets linux:percpu, linux:zsmalloc and linux:zbud (of 6.1), linux:genalloc (lib/genalloc.c) and
+    linux:drm-buddy (drivers/gpu/drm/drm_buddy.c). What is needed of the tree goes to
     $XDG_CACHE_HOME/heaplaw/linux/VERSION, and what is compiled of it. Ends with 0, or with 2 and one line that says
     what is missing. Several versions may be built: linux:percpu@6.1 is the newest 6.1. What is found in them is
     unconfirmed by their maintainers.

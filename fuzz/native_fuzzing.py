@@ -39,6 +39,7 @@ _PROGRESS = re.compile(r"^#\d+\t.* cov: (\d+) ft: (\d+)", re.M)
 _WITH_FUZZER = {False: "ubsan_with_fuzzer.so", True: "asan_with_fuzzer.so"}  # of atheris: by sanitized or not
 _MUTATORS = ("custom_mutator", "custom_crossover")
 _ARTIFACTS = ("crash-", "timeout-", "oom-")
+_SLOW = ("timeout-", "oom-")
 _MOST_LOSSES, _MOST_UNCLEAR = 10, 3  # processes lost, and inputs that do nothing again, before a target is left alone
 
 
@@ -213,6 +214,7 @@ class NativeSession(Session):
         answer = self._crew.one(job)
         lost = ended.report is None or ended.report.why != "a law"
         work.losses += lost
+        work.hangs += name.startswith(_SLOW)  # and each takes its whole limit
         if isinstance(answer, Loss) or answer["finding"] is None:
             if not (lost and "returns" in work.mute):
                 work.unclear += 1

@@ -66,7 +66,7 @@ def init(folder: Path, language: str) -> None:
     if kept:  # most projects have one, and it is no reason to stop
         del texts[_IGNORE]
     if there := [path for path in texts if os.path.lexists(folder / path)]:
-        raise Problem(f"{folder / there[0]} is there already; nothing was written. Move it away, or name another folder")
+        raise Problem(f"{folder / there[0]} is there already; nothing was written. Name another folder, or move it")
     for path, text in texts.items():
         make_folder((folder / path).parent)
         (folder / path).write_text(text, encoding="utf-8")

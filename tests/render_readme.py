@@ -22,6 +22,7 @@ from heaplaw.impls.registry import BUILT_IN, parse
 from heaplaw.lawbook import FOLKLORE, LAWS
 
 README = Path(__file__).parent.parent / "README.md"
+ENGINES = Path(__file__).parent.parent / "properties/README.md"
 SPECIFICATION = Path(__file__).parent.parent / "spec/README.md"
 GALLERY = Path(__file__).parent.parent / "impls/bugs/README.md"
 MATRIX = Path(__file__).parent / "data/kill_matrix.json"
@@ -31,7 +32,7 @@ PROOFS = Path(__file__).parent / "data/proofs.json"
 CERTIFICATES = Path(__file__).parent / "data/certificates.json"
 
 
-PAGES = (README, GALLERY, PAGE, SPECIFICATION)
+PAGES = (README, GALLERY, PAGE, SPECIFICATION, ENGINES)
 
 
 def law_table() -> str:

@@ -9,6 +9,7 @@
     inputs          every input of the corpus
     certificates    exhaustive searches made again
     exploration     the engines, on every target
+    strategy        the new strategy against the old one, held to thresholds
     outcome         what it amounts to: exit code, words, what to do next
     showing         one line a step
 """

@@ -41,8 +41,8 @@ def touched(settings: Configuration, aims: Iterable[Aim], changes: Sequence[Path
         files = made_of(aim, root)
         if files is None:
             found[aim] = "what it is made of is not known"
-        elif path := next((path for path in ours if path in files), None):
-            found[aim] = _shown(path, root)
+        elif changed := [path for path in ours if path in files]:
+            found[aim] = _shown(changed[0], root)
     return found
 
 

@@ -20,6 +20,11 @@
     trace = "known/tail.trace"
     why = "https://example.org/issues/7"
 
+    [compare]                                  # see ``strategy``
+    old = "pool.py:Pool@origin/main"
+    new = "pool.py:Pool"
+    thresholds = { footprint = "+5%" }
+
 Everything but ``targets`` may be left out.  Paths are relative to the file's folder.
 
 >>> read(Path("heaplaw.toml"), {"targets": ["tlsf"], "budget": {"operations": 0}})
@@ -42,6 +47,7 @@ from heaplaw.properties.engines import ENGINES
 from heaplaw.properties.floors import FloorError, Floors
 
 from ..options import Duration, Problem
+from ..strategies.thresholds import Threshold, thresholds_of
 
 OWN, SHARED = "heaplaw.toml", "pyproject.toml"
 _T = TypeVar("_T")
@@ -84,6 +90,17 @@ class Known:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """Two strategies, and how much worse the new one may be."""
+
+    old: str
+    new: str
+    thresholds: tuple[Threshold, ...]
+    operations: int = 4_000  # of a trace
+    search: int = 30_000  # operations of the search for the worst trace
+
+
+@dataclass(frozen=True)
 class Configuration:
     """A project's wishes; see the module docstring."""
 
@@ -100,7 +117,7 @@ class Configuration:
     counterexamples: str = "counterexamples"
     certificates: str = ""
     build: str = "heaplaw_build"
-    compare: Mapping[str, Any] = field(default_factory=dict)  # thresholds of a change of strategy
+    compare: Compared | None = None
 
     @property
     def root(self) -> Path:
@@ -275,7 +292,7 @@ def read(file: Path, values: Mapping[str, Any]) -> Configuration:
         table.take("counterexamples", _text, plain.counterexamples),
         table.take("certificates", _text, plain.certificates),
         table.take("build", _text, plain.build),
-        table.sub("compare").table,
+        table.take("compare", lambda value: _compared(table.sub("compare")), None),
     )
     table.done()
     return found
@@ -321,6 +338,30 @@ def _budget(table: _Table, default: Budget) -> Budget:
     )
     table.done()
     return budget
+
+
+def _compared(table: _Table) -> Compared:
+    for needed in ("old", "new"):
+        if not table.has(needed):
+            raise table.wrong(needed, "is missing; a comparison has old and new")
+    found = Compared(
+        table.take("old", _text, ""),
+        table.take("new", _text, ""),
+        table.take("thresholds", _thresholds, ()),
+        table.take("operations", _number, Compared.operations),
+        table.take("search", _number, Compared.search),
+    )
+    table.done()
+    return found
+
+
+def _thresholds(value: Any) -> tuple[Threshold, ...]:
+    if not isinstance(value, Mapping) or not all(isinstance(limit, str) for limit in value.values()):
+        raise ValueError('it must be a table: footprint = "+5%"')
+    try:
+        return tuple(thresholds_of(value))
+    except Problem as problem:
+        raise ValueError(problem.format_message()) from None
 
 
 def _known(table: _Table, value: Any) -> tuple[Known, ...]:

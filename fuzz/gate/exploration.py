@@ -69,8 +69,8 @@ def _cut(
 
 def keep(gate: Gate) -> None:
     """Write a trace file for each finding that no committed one shows."""
-    shown = {(group(target), law) for target, law in gate.saved}
-    new = [one for one in gate.findings() if (group(one.target), one.violation.law) not in shown]
+    shown = {(gate.subject(target), law) for target, law in gate.saved}
+    new = [one for one in gate.findings() if (gate.subject(one.target), one.violation.law) not in shown]
     if not new or not gate.save:
         return
     folder = Path(gate.settings.counterexamples)

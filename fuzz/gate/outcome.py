@@ -20,8 +20,8 @@ from heaplaw.properties.verdict import (
 )
 
 from ..reports.model import Step
-from . import again, canaries
-from .running import LEFT_OUT, Gate, group
+from . import again, canaries, strategy
+from .running import LEFT_OUT, Gate
 
 
 class Outcome(NamedTuple):
@@ -38,13 +38,17 @@ def outcome(gate: Gate, floors: Sequence[Measured]) -> Outcome:
     stale = [step for step in gate.steps if step.name == again.LEDGER and step.verdict is Status.REFUTED]
     silent = [step for step in gate.steps if step.name == canaries.NAME and step.verdict is Status.REFUTED]
     if findings:
-        where = len({group(one.target) for one in findings})
-        said = f"{_count(len(findings), 'law')} broken on {where} of {_count(len(gate.targets), 'target')}"
+        where = len({gate.subject(one.target) for one in findings})
+        subjects = len({gate.subject(target.name) for target in gate.targets})
+        said = f"{_count(len(findings), 'law')} broken on {where} of {_count(subjects, 'target')}"
         return Outcome(COUNTEREXAMPLE, f"red: {said}", _to_fix(gate))
     if stale:
         said = f"{stale[0].subject} is a known divergence that does not fail as written down"
         todo = f"take its entry out of {gate.settings.file.name}; put the trace into {gate.settings.counterexamples}"
         return Outcome(COUNTEREXAMPLE, f"red: {said}", todo)
+    if worse := [step for step in gate.steps if step.name == strategy.NAME and step.verdict is Status.REFUTED]:
+        said = f"{worse[0].subject}: {worse[0].said}"
+        return Outcome(COUNTEREXAMPLE, f"red: {said}", "'heaplaw compare' shows it trace by trace")
     if silent:
         said = f"{silent[0].subject} does not find the bug that is planted for it"
         return Outcome(SELF_TEST_FAILED, f"not green: {said}", "see what 'heaplaw selftest --quick' says")

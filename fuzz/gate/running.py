@@ -104,12 +104,17 @@ class Gate:
         """The laws that are not asked of a target, whatever its parameters."""
         return next((target.muted for target in self.targets if group(target.name) == group(name)), {})
 
+    def subject(self, name: str) -> str:
+        """What a target's name stands for in findings: its group; of libraries built from the same sources, these."""
+        aim = next((target.aim for target in self.targets if group(target.name) == group(name)), None)
+        return ", ".join(aim.sources) if aim is not None and aim.sources else group(name)
+
     def findings(self) -> list[Finding]:
-        """What broke, one for each target and law: the committed trace that shows it, or else the shortest."""
+        """What broke, one for each subject and law: the committed trace that shows it, or else the shortest."""
         found = [(tally.engine != REPLAY, one) for tally in self.tallies for one in tally.findings]
         best: dict[tuple[str, str], Finding] = {}
         for _, one in sorted(found, key=lambda pair: (pair[0], len(pair[1].trace.operations))):
-            best.setdefault((group(one.target), one.violation.law), one)
+            best.setdefault((self.subject(one.target), one.violation.law), one)
         return list(best.values())
 
 

@@ -16,11 +16,9 @@ _SIZE = 256
 _NAMES = {"SLAB": "slab", "SLAB of 2005": "slab,rule=2005", "SLUB": "slub", "zsmalloc": "zsmalloc,chain=4"}
 _CACHES = tuple(_NAMES)[:3]
 _LEFT = (1, 2, 8, 16, 64, 0)  # one object in so many is left; 0: none
-_EMPTIES = {"zsmalloc": "compact"}
-
-
-class Held(dict[int, tuple[int, int, Memory]]):
-    """By what is left: pages held before and after maintenance, and memory then."""
+_MOVES = {"zsmalloc": "compact"}  # whose objects can move, and what moves them
+Held = dict[int, tuple[int, int, Memory]]
+"""By what is left: pages held before and after maintenance, and memory then."""
 
 
 def run(scale: Scale, seed: int) -> Outcome:
@@ -46,7 +44,7 @@ def run(scale: Scale, seed: int) -> Outcome:
 
 def _checkerboards(name: str, objects: int) -> Held:
     """A heap for each part that is left."""
-    held = Held()
+    held: Held = {}
     for left in _LEFT:
         heap = factory(_target(name, objects))()
         live = store(heap, [_size(name)] * objects)
@@ -55,19 +53,19 @@ def _checkerboards(name: str, objects: int) -> Held:
                 heap.free(handle)
                 del live[handle]
         before = heap.source.held
-        heap.maintain(_EMPTIES.get(name, "shrink"))
+        heap.maintain(_MOVES.get(name, "shrink"))
         held[left] = (before, heap.source.held, measure(heap, live, name))
     return held
 
 
 def _target(name: str, objects: int) -> str:
-    size = "" if name in _EMPTIES else f",size={_SIZE}"
+    size = "" if name in _MOVES else f",size={_SIZE}"
     return f"{_NAMES[name]}{size},pages={objects * _SIZE // 4096 * 5 // 4 + 64}"
 
 
 def _size(name: str) -> int:
     """zsmalloc keeps a handle with the object: what fits its class of 256 bytes."""
-    return _SIZE - 8 if name in _EMPTIES else _SIZE
+    return _SIZE - 8 if name in _MOVES else _SIZE
 
 
 def _claims(held: Mapping[str, Held]) -> tuple[Claim, ...]:

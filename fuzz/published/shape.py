@@ -14,6 +14,7 @@ computed from these and from nothing else.
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from math import log
 from typing import NamedTuple, TypeVar
 
 Cell = str | int | float
@@ -162,8 +163,6 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     >>> round(slope([(1, 3), (2, 12), (4, 48)]), 6)
     2.0
     """
-    from math import log
-
     return fit([(log(x), log(y)) for x, y in points])[1]
 
 

@@ -27,8 +27,8 @@ CAPACITY = 1 << 19
 LENGTH = 120
 """Operations of a candidate, at most."""
 
-_STARTS = 4, 40  # operations of a start: short ones can be tried often, and what pays makes them longer
-_PATIENCE = 80  # candidates that are no better, before the climb begins somewhere else
+_LONGEST_START = 48  # operations; most are shorter: they can be tried often, and what pays makes them longer
+_PATIENCE = 50  # candidates that are no better, before the climb begins somewhere else
 _SMALLER = 0.4  # of the budget, for making the result small
 _LOST = 1e-6  # share of the score that may be lost then: rounding
 _KINDS = 7
@@ -61,7 +61,7 @@ class Hunt:
         starts = list(SHAPES.values())
         while self._spent < climbing:
             start = starts[self._rng.randrange(len(starts))]
-            length = self._rng.randrange(*_STARTS)
+            length = int(_LONGEST_START**self._rng.random())
             found, score = self._climb(start(self._rng, length, self._largest), climbing)
             if score > highest or (score == highest and len(found) < len(best)):
                 best, highest = found, score
@@ -157,7 +157,11 @@ def _living(operations: Sequence[Operation]) -> list[int]:
 
 
 def worse_by(figure: str, old: float, new: float) -> float:
-    """How many times as bad the new figure is; where one of them is nothing, a unit is added to both."""
+    """How many times as bad the new figure is.
+
+    To shares a hundredth is added, so that next to nothing is not the best denominator; to others a unit where one of
+    them is nothing.
+    """
     known = FIGURES[figure]
-    unit = 0.0 if min(old, new) > 0 else 0.01 if known.unit == "share" else 1.0
+    unit = 0.01 if known.unit == "share" else 0.0 if min(old, new) > 0 else 1.0
     return (new + unit) / (old + unit) if known.less_is_better else (old + unit) / (new + unit)

@@ -262,12 +262,12 @@ class _Work:
                 self._crash(place, work.name)
 
     def _enter(self, place: str, small: Again, law: str, workload: str) -> None:
-        name = self.old.name if place == "old" else self.new.name
-        found = small.found
+        side = self.old if place == "old" else self.new
+        name, found = side.name, small.found
         if found is None or found.law != law:  # it does not recur alone: say so, and show no trace
             entry = Refuted(law, name, workload, 0, "", "it did not recur when run again", "")
         else:
-            trace = Trace(found.trace.operations, {"target": small.target, "law": law})
+            trace = Trace(found.trace.operations, {"target": _shown(side, small), "law": law})
             entry = Refuted(law, name, workload, found.index + 1, found.expected, found.seen, str(trace))
         self.found.refuted.setdefault(law, {})[place] = entry
 
@@ -320,15 +320,17 @@ class _Work:
                 one, two = (side.do(_smaller_there, trace) for side in (self.old, self.new))
             except CrashError:
                 raise Problem(f"{file} ends the process; 'heaplaw minimize' runs it in forks") from None
-            found = two.found
+            small = Trace()
+            if (found := two.found) is not None:
+                small = Trace(found.trace.operations, {"target": _shown(self.new, two), "law": found.law})
             entry = Old(
-                file.name, two.law, one.outcome, two.outcome, found.law if found else "", two.before,
-                len(found.trace.operations) if found else 0, str(two.trace) if found else "",
+                file.name, two.law, one.outcome, two.outcome, small.header.get("law", ""), two.before,
+                len(small.operations), str(small) if found is not None else "",
             )  # fmt: skip
             self.found.counterexamples.append(entry)
-            for place, small in (("old", one), ("new", two)):
-                if small.found is not None and place not in self.found.refuted.get(small.found.law, {}):
-                    self._enter(place, small, small.found.law, file.name)
+            for place, its in (("old", one), ("new", two)):
+                if its.found is not None and place not in self.found.refuted.get(its.found.law, {}):
+                    self._enter(place, its, its.found.law, file.name)
 
     def _claims(self) -> None:
         self.found.claims = list(judged(self.old.target, self.new.target, self.seed))
@@ -344,6 +346,11 @@ def _traces(folder: Path | None) -> Iterator[tuple[Path, Trace]]:
     for file in files:
         work = from_file(file, 1 << 30)
         yield file, Trace(work.operations, work.geometry)
+
+
+def _shown(side: Side, small: Again) -> str:
+    """What a trace names as its target: of a git revision not the folder that it was laid out in for a while."""
+    return side.name if side.commit else small.target
 
 
 def _checked(target: str, trace: Trace) -> Tally:

@@ -8,9 +8,10 @@ Objects are fewer than in the postings (thousands, not a million); what is compa
 (True, 'unused, sizes 2049 to 2600')
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -31,18 +32,24 @@ _DISK = 4_000  # objects; the posting's tree has 130,000
 _LARGEST = 4072  # bytes that both of two allocators of compressed pages can store
 _ROUNDS = 10
 
-Figures = list[tuple[str, float, float]]
+Row = tuple[str, float, float]
+Figures = list[Row]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """``figures``: what it is, of the strategy before, of the one after.  ``said``: what does not point the same way."""
+    """``figures``: what it is, of the strategy before, of the one after.  ``said``: what points another way."""
 
     figures: Figures
     holds: bool
     unit: str = "steps"
     said: str = ""
     partly: bool = False  # some of the figures point as claimed
+
+
+def _row(what: str, values: Iterable[float]) -> Row:
+    before, after = values
+    return what, before, after
 
 
 # ---- per-CPU areas --------------------------------------------------------------------------
@@ -87,20 +94,21 @@ def free_small(old: str, new: str, seed: int) -> Evidence:
 def free_by_order(old: str, new: str, seed: int) -> Evidence:
     """The dearest order of freeing 4-byte objects, as a multiple of the cheapest."""
     spread = [max(means.values()) / (min(means.values()) or 1.0) for means in (_by_order(t, 4) for t in (old, new))]
-    return Evidence([("dearest order / cheapest", *spread)], spread[1] < spread[0], "times")
+    return Evidence([_row("dearest order / cheapest", spread)], spread[1] < spread[0], "times")
 
 
 def free_by_size(old: str, new: str, seed: int) -> Evidence:
     """Mean steps of a free by size, in the worst order of each: it falls with the size before, and not after."""
-    rows: Figures = [(f"a free of {size} bytes", *(max(_by_order(t, size).values()) for t in (old, new)))
-                     for size in _SIZES]  # fmt: skip
+    rows: Figures = [
+        _row(f"a free of {size} bytes", [max(_by_order(target, size).values()) for target in (old, new)])
+        for size in _SIZES
+    ]
     before, after = [row[1] for row in rows], [row[2] for row in rows]
     spread = [max(side) / (min(side) or 1.0) for side in (before, after)]
-    falls = [all(one > two for one, two in zip(side, side[1:], strict=False)) for side in (before, after)]
+    falls = [all(one > two for one, two in pairwise(side)) for side in (before, after)]
     said = f"bits are counted one by one; a processor looks at {_WORD} of them in a step"
-    return Evidence(
-        [*rows, ("dearest / cheapest", *spread)], falls == [True, False] and spread[1] < spread[0], "steps", said
-    )
+    holds = falls == [True, False] and spread[1] < spread[0]
+    return Evidence([*rows, _row("dearest / cheapest", spread)], holds, "steps", said)
 
 
 def alloc_by_size(old: str, new: str, seed: int) -> Evidence:
@@ -108,7 +116,8 @@ def alloc_by_size(old: str, new: str, seed: int) -> Evidence:
     rows: Figures = []
     for size in _SIZES:
         count = 2 * _UNIT // size
-        rows.append((f"{size} bytes", *(_mean(_percpu(t, size, (), count, 2), "alloc_steps") for t in (old, new))))
+        means = [_mean(_percpu(target, size, (), count, 2), "alloc_steps") for target in (old, new)]
+        rows.append(_row(f"{size} bytes", means))
     cheaper = [what for what, before, after in rows if after <= before]
     said = f"no more steps for {', '.join(cheaper)}" if cheaper else ""
     return Evidence(rows, not cheaper, "steps", said, len(cheaper) < len(rows))
@@ -122,9 +131,9 @@ def bad_alignment(old: str, new: str, seed: int) -> Evidence:
         count = chunks * unit // 8
         heaps = [f"{target},unit={unit},block=256,chunks={chunks}" for target in (old, new)]
         means[chunks] = [_mean(measured(heap, _objects(count, 4, 8)), "alloc_steps") for heap in heaps]
-        rows.append((f"an allocation, {count:,} objects", *means[chunks]))
+        rows.append(_row(f"an allocation, {count:,} objects", means[chunks]))
     growth = [twice / once for once, twice in zip(means[8], means[16], strict=True)]
-    rows.append(("growth with twice as many", *growth))
+    rows.append(_row("growth with twice as many", growth))
     return Evidence(rows, means[16][1] < means[16][0] and growth[1] < 1 + _FEW < growth[0])
 
 
@@ -133,7 +142,8 @@ def metadata_growth(old: str, new: str, seed: int) -> Evidence:
     rows: Figures = []
     for count in (16, _UNIT // 4):
         heaps = [f"{target},unit={_UNIT},block={PAGE},chunks=1" for target in (old, new)]
-        rows.append((f"{count:,} objects", *(_mean(measured(heap, _objects(count, 4)), "metadata") for heap in heaps)))
+        kept = [_mean(measured(heap, _objects(count, 4)), "metadata") for heap in heaps]
+        rows.append(_row(f"{count:,} objects", kept))
     (_, one, two), (_, many_one, many_two) = rows
     return Evidence(rows, many_one > one and many_two == two, "bytes")
 
@@ -161,7 +171,7 @@ def _on_recordings(old: str, new: str, figure: str, names: Sequence[str] = ("jq"
         seen = [measured(heap, work.operations) for heap in heaps]
         if differ := seen[0].refused.keys() ^ seen[1].refused.keys():
             seen = [measured(heap, work.operations, differ) for heap in heaps]
-        rows.append((work.name, *(_mean(side, figure) for side in seen)))
+        rows.append(_row(work.name, [_mean(side, figure) for side in seen]))
     return rows
 
 
@@ -188,7 +198,7 @@ def large_recorded(old: str, new: str, seed: int) -> Evidence:
         births = {op.name for op in work.operations if op.kind == Kind.ALLOC and PAGE // 2 < op.size <= _LARGEST}
         trace = [op for op in work.operations if op.name in births]
         seen = [measured(fitted(target, work.capacity, {}), trace) for target in (old, new)]
-        rows.append((f"{work.name}, {len(births)} objects", *(_mean(side, "footprint") for side in seen)))
+        rows.append(_row(f"{work.name}, {len(births)} objects", [_mean(side, "footprint") for side in seen]))
     return _all_less(rows, "bytes")
 
 
@@ -200,7 +210,7 @@ def _sized(rng: Random, count: int, low: int, high: int) -> list[Operation]:
 
 
 def unbounded(old: str, new: str, seed: int) -> Evidence:
-    """The worst call when many near-page objects and what is left of their pages come and go; then four times as many."""
+    """The worst call when near-page objects and what is left of their pages come and go; then four times as many."""
     rows: Figures = []
     for count in (100, 400):
         rng = Random(seed)
@@ -208,7 +218,7 @@ def unbounded(old: str, new: str, seed: int) -> Evidence:
                                                         request(2 * name + 1, 100))]  # fmt: skip
         trace = [*holes, *(free(2 * name) for name in range(count)), *(free(2 * name + 1) for name in range(count))]
         seen = [measured(f"{target},pages={4 * count}", trace) for target in (old, new)]
-        rows.append((f"worst call, {count} objects", *(_mean(side, "worst_steps") for side in seen)))
+        rows.append(_row(f"worst call, {count} objects", [_mean(side, "worst_steps") for side in seen]))
     (_, one, two), (_, four_one, four_two) = rows
     return Evidence(rows, four_one > one * 2 and four_two == two)
 
@@ -219,7 +229,7 @@ def footprint_by_size(old: str, new: str, seed: int) -> Evidence:
     for low, high in ((16, 128), (129, 512), (513, 2048), (2049, 3968), (3969, 4032)):
         trace = _sized(Random(seed), 400, low, high)
         seen = [measured(f"{target},pages=2048", trace) for target in (old, new)]
-        rows.append((f"{low} to {high} bytes", *(_mean(side, "footprint") for side in seen)))
+        rows.append(_row(f"{low} to {high} bytes", [_mean(side, "footprint") for side in seen]))
     gains = [1 - after / before for _, before, after in rows]
     most = gains.index(max(gains))
     some = max(gains[-2:]) > 0
@@ -234,7 +244,7 @@ def half_empty(old: str, new: str, seed: int) -> Evidence:
         trace = _sized(Random(seed), 300, low, high)
         asked = sum(op.size for op in trace)
         seen = [measured(f"{target},pages=1024", trace) for target in (old, new)]
-        rows.append((f"unused, sizes {low} to {high}", *(1 - asked / side.footprint for side in seen)))
+        rows.append(_row(f"unused, sizes {low} to {high}", [1 - asked / side.footprint for side in seen]))
     return _all_less(rows, "share")
 
 
@@ -250,7 +260,7 @@ def reclaimed(old: str, new: str, seed: int) -> Evidence:
         for target in (old, new):
             heap = factory(f"{target},pages=2048")()
             kept.append(_kept(heap, [*trace, *more]))
-        rows.append((f"share of pages {what}", *kept))
+        rows.append(_row(f"share of pages {what}", kept))
     return Evidence(rows, rows[-1][2] < rows[-1][1], "share")
 
 

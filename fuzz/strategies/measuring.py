@@ -25,6 +25,7 @@ BYTES = frozenset({"found", "copied"})
 """Counters of ``cost`` that are bytes, not steps."""
 
 _NEVER = 1 << 60
+_ADDRESSES = 1 << 40  # bytes of an arena that is the whole of a process's memory: its highest address says nothing
 _SAMPLES = 200  # of a replay, for pictures and for what costs a walk
 _SECONDS = (10.0, 0.01)  # CPU time that a replay may use: at least, and for each operation
 _CHANGING = (Kind.ALLOC, Kind.FREE, Kind.REALLOC, Kind.MAINTAIN, Kind.DRAIN)
@@ -86,10 +87,10 @@ class Measured:
         if name.endswith("steps"):
             return self._steps(name) if self.counts else None
         return {
-            "footprint": self.footprint,
-            "mean_footprint": self.footprints / self.operations,
+            "footprint": self.footprint or None,
+            "mean_footprint": self.footprints / self.operations or None,
             "internal": 1 - self.requested / self.live if self.live else 0.0,
-            "external": 1 - self.live / self.footprint if self.footprint else 0.0,
+            "external": 1 - self.live / self.footprint if self.footprint else None,
             "metadata": self.metadata,
             "returned": 1 - self.left / self.footprint if self.footprint and self.paged else None,
             "refused": len(self.refused),
@@ -192,6 +193,7 @@ class _Look:
         self.checker, self.heap, self.seen = checker, heap, seen
         self._tops: Counter[int] = Counter()
         self._paged = checker.source is not None
+        self._placed = checker.contract.arena < _ADDRESSES
         self._refusals, self._counters, self._now = 0, Counter[str](), 0
         seen.counters = self._counters
 
@@ -225,8 +227,8 @@ class _Look:
         """Bytes of the pages held now; without a page source, of all up to the highest address ever used."""
         if self._paged:
             return int(self.checker.source.held * self.checker.page_size)
-        if op is None:
-            return 0 if not self.checker.shadow.live else self._tops.total()
+        if op is None or not self._placed:
+            return 0
         if (block := self.checker.shadow.live.get(op.name)) is not None:
             for space, start, length in block.extents:
                 self._tops[space] = max(self._tops[space], start + length)

@@ -64,8 +64,8 @@ def show(out: Console, found: Comparison, broken: Sequence[Breach], code: int, v
         out.print(f"{name} is commit {commit}", highlight=False, markup=False)
     out.print()
     out.print(figures(found))
-    for line in notes(found):
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+    for note in notes(found):
+        out.print(note, highlight=False, soft_wrap=True, markup=False)
     if verbose:
         out.print()
         out.print(traces(found))
@@ -231,8 +231,8 @@ def _laws(found: Comparison, verbose: bool) -> list[Table | str]:
     lines: list[Table | str] = []
     if verbose:
         table = _table("law", "old ", "new ")
-        for law, sides in found.laws.items():
-            table.add_row(law, *(sides[place].value for place in ("old", "new")))
+        for law, verdicts in found.laws.items():
+            table.add_row(law, *(verdicts[place].value for place in ("old", "new")))
         lines.append(table)
     for law, sides in found.refuted.items():
         who = "both break" if len(sides) == 2 else f"only {next(iter(sides))} breaks"
@@ -282,7 +282,6 @@ def said(found: Comparison, broken: Sequence[Breach], code: int) -> str:
     fixed = found.refuted_by_old_only
     laws = sum(Status.PASSED in sides.values() for sides in found.laws.values())
     words = [f"new breaks no law that old keeps ({laws} asked, {found.checked:,} operations checked)"]
-    words += [f"both break {', '.join(both)}"] * bool(both) + [f"new keeps {', '.join(fixed)}, which old breaks"] * bool(
-        fixed
-    )
+    words += [f"both break {', '.join(both)}"] * bool(both)
+    words += [f"new keeps {', '.join(fixed)}, which old breaks"] * bool(fixed)
     return f"{'; '.join(words)} (exit {code})"

@@ -4,8 +4,8 @@ A git revision of a module runs in a child process in that revision's tree, so t
 meet in one interpreter; machine code runs in a child because it may take its process along.
 
 >>> with opened("tlsf") as side:
-...     side.do(str.upper), side.crashed
-('TLSF', False)
+...     side.do(str.upper), side.crashes
+('TLSF', 0)
 """
 
 import multiprocessing
@@ -27,6 +27,7 @@ from ..options import Problem
 from . import revisions
 
 T = TypeVar("T")
+_MOST_CRASHES = 2
 
 
 class CrashError(Exception):
@@ -41,7 +42,7 @@ class Side:
     target: str  # what is built, where it is run
     commit: str = ""  # of a git revision
     largest: int = 0  # size that it promises to serve
-    crashed: bool = False
+    crashes: int = 0
     _tree: revisions.Tree | None = None
     _pool: ProcessPoolExecutor | None = None
     _apart: bool = False
@@ -54,6 +55,8 @@ class Side:
         target = fitted(self.target, capacity, geometry or {}) if capacity else self.target
         if not self._apart:
             return job(target, *given)
+        if self.crashes >= _MOST_CRASHES:  # each costs a new process
+            raise CrashError(self.name)
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             places = (str(self._tree.here), str(self._tree.root)) if self._tree is not None else ()
@@ -61,7 +64,7 @@ class Side:
         try:
             return self._pool.submit(job, target, *given).result()
         except BrokenProcessPool:
-            self._pool, self.crashed = None, True
+            self._pool, self.crashes = None, self.crashes + 1
             raise CrashError(self.name) from None
 
     def close(self) -> None:

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from heaplaw.fuzz import strategies
 from heaplaw.fuzz.corpus import Corpus
 from heaplaw.fuzz.gate import canaries, seeding
 from heaplaw.fuzz.gate.changed import made_of, touched
@@ -90,6 +92,8 @@ class TestConfiguration:
             (OWN + '[muted]\ntilling = "why"', "muted: unknown law 'tilling' (did you mean 'tiling'?)"),
             (OWN + '[[known]]\ntrace = "a"', "known[0].why: is missing"),
             (OWN + '[[known]]\ntrace = "a"\nwhy = "b"', "known divergence a: "),
+            (OWN + '[compare]\nold = "tlsf"', "compare.new: is missing"),
+            (OWN + '[compare]\nold = "a"\nnew = "b"\nthresholds = { size = "+1" }', "compare.thresholds: "),
             ("[[targets]]\nsource = []", "targets[0].source: [] must be a list of texts"),
             ('[[targets]]\ncflags = "-O2"', "targets[0].name: a target has either a name or source"),
             ('targets = ["tlsf", "tlsf"]', "targets: tlsf is named twice"),
@@ -292,6 +296,21 @@ class TestTraces:
         assert "--save keeps the trace" in out
 
 
+class TestCompare:
+    def test_thresholds(self, gate, project, monkeypatch):
+        """A change of strategy that keeps its thresholds is green, one that does not is red and says by how much."""
+        monkeypatch.setattr(strategies, "compared", partial(strategies.compared, recorded=()))
+        compare = '[compare]\nold = "tlsf"\nnew = "tlsf"\n'
+        project('targets = ["subpage-buddy"]\n' + SMALL + compare + 'operations = 100\nsearch = 1\n')
+        code, report, out = gate()
+        assert (code, step(report, "compare")[0][0]) == (0, "passed"), out
+        limit = 'thresholds = { footprint = "-99%" }\n'
+        project('targets = ["subpage-buddy"]\n' + SMALL + compare + limit + 'operations = 100\nsearch = 1\n')
+        code, report, out = gate()
+        assert (code, step(report, "compare")[0][0]) == (1, "refuted")
+        assert "footprint=-99%" in out.splitlines()[-1]
+
+
 class TestCorpus:
     def test_an_empty_one(self, gate, project):
         """A corpus that is configured and has nothing for a target is not green."""
@@ -366,7 +385,8 @@ class TestGit:
         """Python by its imports, C by its includes; what a library was built from is not known."""
         for name, text in {
             "heap.py": "from pack.lists import Lists\nimport json", "pack/__init__.py": "",
-            "pack/lists.py": "from . import bits", "pack/bits.py": "", "other.py": "", "a.c": '#include "a.h"\n#include <stdio.h>', "a.h": "",
+            "pack/lists.py": "from . import bits", "pack/bits.py": "", "other.py": "",
+            "a.c": '#include "a.h"\n#include <stdio.h>', "a.h": "",
         }.items():  # fmt: skip
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text)

@@ -230,7 +230,7 @@ CHANGES = {
                                       "if (start_bit >= end_bit / 2)", "no-spurious-refusal drain limits-honest"),
     "buddies left apart": Change("drm-buddy,claims=0", DRM, "if (!drm_buddy_block_is_free(buddy))\n\t\t\tbreak;",
                                  "if (!drm_buddy_block_is_free(buddy) || drm_buddy_block_order(buddy) == 2)\n"
-                                 "\t\t\tbreak;", "coalesced drain returns"),
+                                 "\t\t\tbreak;", "coalesced returns"),
     "a descriptor lost": Change("drm-buddy,claims=0", DRM, "drm_block_free(mm, block);\n\t\tdrm_block_free(mm, buddy);",
                                 "drm_block_free(mm, block);", "conservation"),
     "free bytes not counted": Change("drm-buddy,claims=0", DRM,
@@ -279,7 +279,7 @@ def _alloc(name: int, size: int, align: int = 1, group: int = 0) -> Operation:
 def clears(built: Path) -> None:
     """Skips where the kernel does not keep cleared memory apart, as 6.1 does not."""
     if "for_each_free_tree" not in (built / "tree" / DRM).read_text():
-        pytest.skip("not run: this kernel has no trees of cleared blocks (it is older than 6.12.50 or so)")
+        pytest.skip("not run: this kernel has no trees of cleared blocks, as 6.1 has none")
 
 
 def test_a_contiguous_request_is_not_aligned_as_asked(make: Make, clears: None) -> None:

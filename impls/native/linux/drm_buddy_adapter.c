@@ -165,8 +165,10 @@ uint64_t heaplaw_create(uint64_t arena)
 
 static void count(struct visit *visit, struct drm_buddy_block *block)
 {
-	(void)block;
 	visit->met++;
+	if (drm_buddy_block_is_split(block) && drm_buddy_block_is_free(block->left) &&
+	    drm_buddy_block_is_free(block->right) && is_clear(block->left) == is_clear(block->right))
+		visit->wrong = 1; /* the kernel would warn of it, but the laws have seen it */
 }
 
 /* Is nothing live, and are books and blocks as they then are? */
@@ -177,7 +179,7 @@ static bool is_whole(const struct heap *heap)
 	if (heap->live || heap->mm.avail != heap->mm.size || heaplaw_check(heap->common.number))
 		return false;
 	every_block(&visit, &heap->mm, count);
-	return visit.met == now->page_count - now->pages_left;
+	return !visit.wrong && visit.met == now->page_count - now->pages_left;
 }
 
 /* The kernel warns of a heap that is ended while something of it is in use: only a whole one is ended its way. */

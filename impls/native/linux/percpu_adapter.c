@@ -20,7 +20,7 @@
 #include "lib/bitmap.c"
 #include "mm/percpu.c"
 
-#include "heaplaw.h"
+#include "adapter.h"
 
 enum { RESERVED_GROUP = 1, MOST_CHUNKS = 63, MOST_UNIT = 1 << 24 };
 
@@ -29,17 +29,14 @@ struct settings {
 };
 
 struct heap {
-	struct backing backing;
+	struct heap_base base;
 	struct settings settings;
-	struct heap *next;
-	uint64_t number;
 	char *aside; /* the kernel's variables, while another heap is worked on */
 	uint32_t atomic, group;
 };
 
 static struct settings wanted = {0, 2, 0, 0, 0};
-static struct heap *heaps, *current;
-static uint64_t heaps_made;
+static struct heap *current;
 
 /* ---- the kernel's variables, which are one heap's ------------------------------------------------ */
 
@@ -93,15 +90,14 @@ static void work_on(struct heap *heap)
 		lay_aside(current->aside);
 	put_in_place(heap->aside);
 	current = heap;
-	now = &heap->backing;
+	now = &heap->base.backing;
 }
 
 static struct heap *find(uint64_t number)
 {
-	struct heap *heap = current && current->number == number ? current : heaps;
+	struct heap *heap =
+		current && current->base.number == number ? current : (struct heap *)heap_numbered(number);
 
-	while (heap && heap->number != number)
-		heap = heap->next;
 	if (heap)
 		work_on(heap);
 	return heap;
@@ -158,8 +154,6 @@ static void begin(const struct settings *s)
 	pcpu_chunk_relocate(first, -1);
 }
 
-uint32_t heaplaw_abi(void) { return HEAPLAW_ABI; }
-
 uint64_t heaplaw_capabilities(void)
 {
 	return HEAPLAW_PROMISES | HEAPLAW_ALIGNS | HEAPLAW_HAS_BASE | HEAPLAW_HAS_EXTENTS | HEAPLAW_MAINTAINS |
@@ -188,37 +182,30 @@ uint64_t heaplaw_create(uint64_t arena)
 		heap->settings.unit = (int64_t)arena;
 	heap->aside = calloc(1, variables_size());
 	if (!heap->aside || !sensible(&heap->settings) ||
-	    !backing_begin(&heap->backing, (unsigned long)heap->settings.chunks, (unsigned long)heap->settings.unit,
+	    !backing_begin(&heap->base.backing, (unsigned long)heap->settings.chunks, (unsigned long)heap->settings.unit,
 			   (unsigned long)heap->settings.pages)) {
 		free(heap->aside);
 		free(heap);
 		return 0;
 	}
 	make_scratch();
-	heap->number = ++heaps_made;
-	heap->next = heaps;
-	heaps = heap;
+	heap_enlist(&heap->base);
 	work_on(heap); /* all variables are 0 */
 #if HEAPLAW_PAGE_SHIFT < 12
 	shim_unit = (unsigned long)heap->settings.unit;
 #endif
 	begin(&heap->settings);
-	return heap->number;
+	return heap->base.number;
 }
 
 void heaplaw_destroy(uint64_t number)
 {
-	struct heap **link = &heaps, *heap;
+	struct heap *heap = (struct heap *)heap_forget(number);
 
-	while (*link && (*link)->number != number)
-		link = &(*link)->next;
-	heap = *link;
 	if (!heap)
 		return;
-	*link = heap->next;
 	if (current == heap)
 		current = NULL;
-	backing_end(&heap->backing);
 	free(heap->aside);
 	free(heap);
 }
@@ -281,12 +268,6 @@ uint64_t heaplaw_maintain(uint64_t number, uint32_t kind, int64_t *words, uint64
 	return heaplaw_put(0, words, room, heaplaw_put((int64_t)(now->unmapped - before), words, room, 0));
 }
 
-void heaplaw_fail_pages(uint64_t number, uint32_t order, uint64_t count)
-{
-	if (find(number))
-		now->to_fail = order ? 0 : count; /* only single pages are asked for */
-}
-
 uint64_t heaplaw_batch(uint64_t number, const heaplaw_op *ops, uint64_t count, uint64_t *handles, uint64_t *results)
 {
 	int64_t did[2];
@@ -311,13 +292,6 @@ uint64_t heaplaw_batch(uint64_t number, const heaplaw_op *ops, uint64_t count, u
 }
 
 /* ---- what is seen ---------------------------------------------------------------------------------- */
-
-struct out {
-	int64_t *words;
-	uint64_t room, n;
-};
-
-static void put(struct out *out, int64_t word) { out->n = heaplaw_put(word, out->words, out->room, out->n); }
 
 /* Space of a chunk, and where in it its bit 0 is: the first unit may hold two chunks. */
 static int64_t space_of(const struct pcpu_chunk *chunk)
@@ -519,27 +493,6 @@ static void show_claimed(struct out *out, struct pcpu_chunk *chunk)
 		}
 }
 
-static void show_lent(struct out *out)
-{
-	unsigned long i;
-
-	for (i = 0; i < now->page_count; i++)
-		if (now->pages[i].taken) {
-			put(out, (int64_t)i);
-			put(out, 0);
-		}
-}
-
-static void show_source(struct out *out)
-{
-	put(out, (int64_t)now->given);
-	put(out, (int64_t)now->refused);
-	put(out, (int64_t)now->injected);
-	put(out, 0);
-	put(out, now->to_fail ? 0 : (int64_t)now->pages_left);
-	put(out, (int64_t)now->page_count);
-}
-
 /* ---- what is seen by those who compare: every number, as it stands in the structures ------------------ */
 
 enum own_kind { CHUNKS = HEAPLAW_OWN, DESCRIPTORS, ALLOC_MAPS, BOUND_MAPS, SLOTS };
@@ -630,9 +583,9 @@ uint64_t heaplaw_observe(uint64_t number, uint32_t kind, int64_t *words, uint64_
 	if (kind == HEAPLAW_COUNTERS)
 		show_counters(&out, chunks, n);
 	else if (kind == HEAPLAW_PAGES)
-		show_lent(&out);
+		show_lent(&out, now);
 	else if (kind == HEAPLAW_SOURCE)
-		show_source(&out);
+		show_source(&out, now);
 	else if (kind == SLOTS)
 		show_slots(&out);
 	else
@@ -655,8 +608,8 @@ uint64_t heaplaw_schema(uint32_t kind, char *text, uint64_t room)
 		       "block.first_free block.left block.right";
 		break;
 	case HEAPLAW_COUNTERS: says = "name value\nname: free_bytes used_bytes live_objects pages empty_pages"; break;
-	case HEAPLAW_PAGES: says = "first order"; break;
-	case HEAPLAW_SOURCE: says = "given refused injected highest free total"; break;
+	case HEAPLAW_PAGES: says = LENT_COLUMNS; break;
+	case HEAPLAW_SOURCE: says = SOURCE_COLUMNS; break;
 	case HEAPLAW_CLAIMED: says = "first count"; break;
 	case HEAPLAW_MAINTENANCE: says = "balance"; break;
 	case HEAPLAW_PARAMETERS: says = "unit chunks pages static reserved"; break;

@@ -9,20 +9,16 @@
 #include "backing.h"
 #include "mm/zbud.c"
 
-#include "heaplaw.h"
+#include "adapter.h"
 
 enum { MOST_GIVEN = 256 };
 enum owner_kind { RECLAIM, REFUSE_FIRST, REFUSE_SECOND, REENTER, OWNERS };
 
 struct heap {
-	struct backing backing;
+	struct heap_base base;
 	struct zbud_pool *pool;
-	struct heap *next;
-	uint64_t number;
 };
 
-static struct heap *heaps;
-static uint64_t heaps_made;
 static int64_t wanted_pages = 256;
 
 static struct {
@@ -33,12 +29,10 @@ static struct {
 
 static struct heap *find(uint64_t number)
 {
-	struct heap *heap = heaps;
+	struct heap *heap = (struct heap *)heap_numbered(number);
 
-	while (heap && heap->number != number)
-		heap = heap->next;
 	if (heap)
-		now = &heap->backing;
+		now = &heap->base.backing;
 	return heap;
 }
 
@@ -102,8 +96,6 @@ static const struct zbud_ops owned = {.evict = evict};
 
 /* ---- the calls ------------------------------------------------------------------------------------- */
 
-uint32_t heaplaw_abi(void) { return HEAPLAW_ABI; }
-
 uint64_t heaplaw_capabilities(void)
 {
 	return HEAPLAW_PROMISES | HEAPLAW_HAS_BASE | HEAPLAW_HAS_EXTENTS | HEAPLAW_MAINTAINS | HEAPLAW_OBSERVES |
@@ -125,31 +117,16 @@ uint64_t heaplaw_create(uint64_t arena)
 	(void)arena;
 	if (!heap)
 		return 0;
-	if (!backing_begin(&heap->backing, 1, (unsigned long)wanted_pages << PAGE_SHIFT, (unsigned long)wanted_pages)) {
+	if (!backing_begin(&heap->base.backing, 1, (unsigned long)wanted_pages << PAGE_SHIFT, (unsigned long)wanted_pages)) {
 		free(heap);
 		return 0;
 	}
-	now = &heap->backing;
+	now = &heap->base.backing;
 	heap->pool = zbud_create_pool(GFP_KERNEL, &owned);
-	heap->number = ++heaps_made;
-	heap->next = heaps;
-	heaps = heap;
-	return heap->number;
+	return heap_enlist(&heap->base);
 }
 
-void heaplaw_destroy(uint64_t number)
-{
-	struct heap **link = &heaps, *heap;
-
-	while (*link && (*link)->number != number)
-		link = &(*link)->next;
-	heap = *link;
-	if (!heap)
-		return;
-	*link = heap->next;
-	backing_end(&heap->backing);
-	free(heap);
-}
+void heaplaw_destroy(uint64_t number) { free(heap_forget(number)); }
 
 uint64_t heaplaw_alloc(uint64_t number, uint64_t size)
 {
@@ -196,22 +173,10 @@ uint64_t heaplaw_maintain(uint64_t number, uint32_t kind, int64_t *words, uint64
 	return n;
 }
 
-void heaplaw_fail_pages(uint64_t number, uint32_t order, uint64_t count)
-{
-	if (find(number))
-		now->to_fail = order ? 0 : count; /* only single pages are asked for */
-}
-
 /* ---- what is seen ------------------------------------------------------------------------------------ */
 
 enum own_kind { LRU = HEAPLAW_OWN, BUDDIES, POOL };
 
-struct out {
-	int64_t *words;
-	uint64_t room, n;
-};
-
-static void put(struct out *out, int64_t word) { out->n = heaplaw_put(word, out->words, out->room, out->n); }
 static int64_t offset_of(const struct zbud_header *zhdr) { return (const char *)zhdr - now->range; }
 static int64_t page_of(const struct zbud_header *zhdr) { return offset_of(zhdr) >> PAGE_SHIFT; }
 
@@ -261,25 +226,6 @@ static void show_list(struct out *out, uint32_t kind, struct list_head *list, in
 	}
 }
 
-static void show_books(struct out *out, uint32_t kind)
-{
-	unsigned long i;
-
-	if (kind == HEAPLAW_SOURCE) {
-		put(out, (int64_t)now->given);
-		put(out, (int64_t)now->refused);
-		put(out, (int64_t)now->injected);
-		put(out, 0);
-		put(out, now->to_fail ? 0 : (int64_t)now->pages_left);
-		put(out, (int64_t)now->page_count);
-	}
-	for (i = 0; kind == HEAPLAW_PAGES && i < now->page_count; i++)
-		if (now->pages[i].taken) {
-			put(out, (int64_t)i);
-			put(out, 0);
-		}
-}
-
 uint64_t heaplaw_observe(uint64_t number, uint32_t kind, int64_t *words, uint64_t room)
 {
 	struct out out = {words, room, 0};
@@ -296,8 +242,10 @@ uint64_t heaplaw_observe(uint64_t number, uint32_t kind, int64_t *words, uint64_
 	} else if (kind == POOL || kind == HEAPLAW_COUNTERS) {
 		put(&out, 0);
 		put(&out, (int64_t)heap->pool->pages_nr);
-	} else if (kind == HEAPLAW_SOURCE || kind == HEAPLAW_PAGES) {
-		show_books(&out, kind);
+	} else if (kind == HEAPLAW_SOURCE) {
+		show_source(&out, now);
+	} else if (kind == HEAPLAW_PAGES) {
+		show_lent(&out, now);
 	} else {
 		list_for_each_entry(zhdr, &heap->pool->lru, lru)
 			show_page(&out, kind, zhdr);
@@ -314,8 +262,8 @@ uint64_t heaplaw_schema(uint32_t kind, char *text, uint64_t room)
 	case HEAPLAW_REGIONS: says = "start length list"; break;
 	case HEAPLAW_LISTS: says = "list space start"; break;
 	case HEAPLAW_COUNTERS: says = "name value\nname: pages"; break;
-	case HEAPLAW_PAGES: says = "first order"; break;
-	case HEAPLAW_SOURCE: says = "given refused injected highest free total"; break;
+	case HEAPLAW_PAGES: says = LENT_COLUMNS; break;
+	case HEAPLAW_SOURCE: says = SOURCE_COLUMNS; break;
 	case HEAPLAW_CLAIMED: says = "first count"; break;
 	case HEAPLAW_MAINTENANCE: says = "reclaim reclaim-refuse-first reclaim-refuse-second reclaim-reenter"; break;
 	case HEAPLAW_PARAMETERS: says = "pages"; break;

@@ -8,7 +8,7 @@ lists the newcomer is always first, and a compaction that fills one zspage from 
 [0, 1, 1, 2, 6, 10, 11]
 >>> pool = Zsmalloc(pages=4)
 >>> pool.alloc(100), list(numbers(pool)["cells"]), list(numbers(pool)["zspages"])
-(8, [8, 0, 0], [6, 1, 0, 6, 1, 1, 1, -1])
+(8, [8, 0, 0], [5, 1, 0, 5, 1, 1, 1, -1])
 """
 
 from array import array
@@ -29,8 +29,8 @@ _NONE = -1  # no free slot; no handle beside the page
 # ---- the later form -------------------------------------------------------------------------------------
 
 
-def twelfth(inuse: int, objects: int, _: int = 0) -> int:
-    """Group of a zspage with ``inuse`` of ``objects`` slots in use, from 6.2 on.  O(1)."""
+def twelfth(inuse: int, objects: int, quarters: int = 0) -> int:
+    """Group of a zspage with ``inuse`` of ``objects`` slots in use, from 6.2 on; ``quarters`` are of no account."""
     if inuse == 0:
         return EMPTY
     return _WHOLE if inuse == objects else 100 * inuse // objects // 10 + 1
