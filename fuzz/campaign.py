@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from .campaigning import Campaign, Settings, check_corpus
 from .child import Limits
 from .corpus import Corpus
 from .crew import Crew, CrewError, LocalCrew
+from .isolating import loading, needs_isolation
 from .options import Bytes, Duration, Problem, console, json_option, make_folder
 from .records import Book, InUse
 from .store import StoreError
@@ -87,8 +88,9 @@ def campaign(
         out.print(f"seed {settings.seed}", highlight=False)
         if unusable := _corpus_problem(out, settings):
             return _refuse(out, unusable, json_path)
-        limits = Limits(memory=memory, grown=memory // _GROWN, patience=patience)
-        with _crew(scheduler, jobs, book, limits) as crew:
+        natives = [name for name in settings.targets if needs_isolation(name)]
+        limits = Limits(memory=memory, grown=memory // _GROWN, patience=patience, bounded=not natives)
+        with _crew(scheduler, jobs, book, limits, loading(natives)) as crew:
             return _hunt(book, crew, settings, out, json_path)
     except CrewError as problem:
         return _refuse(console(), f"inconclusive: {problem} (exit {INCONCLUSIVE})", json_path)
@@ -113,7 +115,7 @@ def _settings(
     usable = [engine for engine in ENGINES if why_not(engine) is None]
     names = list(dict.fromkeys(targets)) or known.get("targets") or list(BUILT_IN)
     for name in names:
-        if ":" not in parse(name).base:
+        if ":" not in parse(name).base and not needs_isolation(name):
             factory(name)  # others are built in a process that may be lost
     for engine in engines:
         if (problem := why_not(engine)) is not None:
@@ -153,14 +155,19 @@ def _refuse(out: Console, line: str, json_path: Path | None) -> int:
 
 
 @contextmanager
-def _crew(scheduler: str, jobs: int, book: Book, limits: Limits) -> Iterator[Crew]:
+def _crew(
+    scheduler: str, jobs: int, book: Book, limits: Limits, environment: Mapping[str, str]
+) -> Iterator[Crew]:
+    """Those who do the work; ``environment``: what their processes need.  Raises CrewError, Problem."""
     crew: Crew
     if scheduler:
         from .cluster import DaskCrew
 
+        if "LD_PRELOAD" in environment:
+            raise Problem("libraries with sanitizers need processes of their own kind, which a cluster has not")
         crew = DaskCrew(scheduler, limits)
     else:
-        crew = LocalCrew(jobs, book.folder / "running", limits)
+        crew = LocalCrew(jobs, book.folder / "running", limits, environment)
     try:
         yield crew
     finally:

@@ -14,6 +14,7 @@ from heaplaw.lawbook import LAWS
 from heaplaw.trace import Trace
 
 from .child import Child, Limits, Loss
+from .isolating import loading, needs_isolation
 from .records import raw_name
 from .store import write_whole
 
@@ -42,7 +43,8 @@ def holds(text: str, patience: float = 10.0) -> str:
     The process may use so many seconds more than the trace should need; it may crash, hang or eat memory.
     """
     with tempfile.TemporaryDirectory(prefix="heaplaw-") as folder:
-        child = Child(Path(folder), 0, Limits(patience=patience))
+        natives = [target for target in (Trace.parse(text).target,) if needs_isolation(target)]
+        child = Child(Path(folder), 0, Limits(patience=patience, bounded=not natives), loading(natives))
         try:
             child.start({"do": "replay", "trace": text, "seconds": _SECONDS})
             while (answer := child.poll()) is None:
@@ -56,7 +58,7 @@ def holds(text: str, patience: float = 10.0) -> str:
 
 def case_name(finding: dict[str, Any]) -> str:
     """What a finding's files are called."""
-    target = re.sub(r"[^A-Za-z0-9@.+-]", "_", finding["target"].partition(",")[0])
+    target = re.sub(r"[^A-Za-z0-9@.+-]", "_", finding["target"].partition(",")[0].removeprefix("./"))
     return f"{target}-{finding['law']}-{raw_name(finding)[:10]}"
 
 

@@ -237,8 +237,10 @@ def machine_command(targets: tuple[str, ...], json_path: Path | None) -> None:
         from heaplaw.properties.machine import prose, rule_machine
     except ImportError as problem:
         raise Problem(str(problem)) from None
-    isolating.refuse_native(targets)
-    texts = {name: prose(rule_machine(name)) for name in targets}
+    texts = {
+        name: isolating.prose_apart(name) if isolating.needs_isolation(name) else prose(rule_machine(name))
+        for name in targets
+    }
     if json_path is not None:
         json_path.write_text(report.to_json(texts))
     click.echo("\n\n".join(texts.values()))

@@ -137,10 +137,28 @@ class _Leash:
 
 
 def _stat(pid: int) -> tuple[str, float, int]:
-    """(state, CPU seconds, bytes resident) of a process."""
+    """(state, CPU seconds, bytes resident) of a process, and of what it has started: it may hold the target."""
+    state, cpu, resident = _one(pid)
+    for child in _children(pid):
+        with suppress(OSError):  # it has ended
+            its, used, more = _one(child)
+            state, cpu, resident = state if state != "S" else its, cpu + used, resident + more
+    return state, cpu, resident
+
+
+def _one(pid: int) -> tuple[str, float, int]:
     with open(f"/proc/{pid}/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     return fields[0].decode(), (int(fields[11]) + int(fields[12])) / _TICK, int(fields[21]) * _PAGE
+
+
+def _children(pid: int) -> list[int]:
+    """Those that live; none where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
 
 
 def _watched(pid: int, ear: int, words: IO[bytes], leash: _Leash) -> Outcome:

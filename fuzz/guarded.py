@@ -9,6 +9,7 @@ left.  What the lost one had done by then stands in a journal, a line a run.
     {"do": "again", "target", "trace"}              a trace under all laws
     {"do": "smaller", "target", "trace"}            a counterexample made smaller
     {"do": "film", "target", "trace"}               what the heap looked like after each step
+    {"do": "prose", "target"}                       its state machine in words
     {"do": "input", "target", "input", ...}         an input of the fuzzer: what it breaks, made small
 """
 
@@ -462,6 +463,17 @@ def smaller(job: dict[str, Any]) -> dict[str, Any]:
     if small is None:
         return {"outcome": NO_LONGER, "finding": None}
     return {"outcome": STILL if law in ("", small.violation.law) else ANOTHER, "finding": finding_data(small)}
+
+
+def written_out(job: dict[str, Any]) -> dict[str, Any]:
+    """The target's state machine as ``prose``; or how the fork was ``lost`` that it was made in."""
+    from heaplaw.properties.machine import prose, rule_machine  # needs Hypothesis
+
+    guarded = _Guard(job)
+    ended = guarded.fork(lambda: prose(rule_machine(guarded.target)), max(guarded.patience, _MAKE_SECONDS))
+    if ended.kind:
+        return {"lost": ended.symptom}
+    return {"prose": ended.answer} if not ended.problem else {"error": "problem", "why": _without_type(ended.problem)}
 
 
 def of_input(job: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from heaplaw.impls.registry import TargetError, parse
 from heaplaw.properties.frames import Film
 from heaplaw.properties.old_traces import Again
 from heaplaw.properties.replay import Figures, Replayed
-from heaplaw.properties.shards import Shard, by_target
+from heaplaw.properties.shards import Shard, by_target, cut
 from heaplaw.properties.verdict import Finding, Tally
 from heaplaw.trace import Trace
 
@@ -54,10 +54,18 @@ def needs_isolation(name: str) -> bool:
 
 
 def refuse_native(names: Sequence[str]) -> None:
-    """For what runs its targets in this process.  Raises Problem."""
+    """For what goes back to states that were left.  Raises Problem."""
     for name in names:
         if needs_isolation(name):
-            raise Problem(f"{name} is machine code and may take its process along; check, replay and minimize take it")
+            raise Problem(
+                f"{name} is machine code, whose states cannot be kept to go back to; check, fuzz and campaign take it"
+            )
+
+
+def loading(names: Sequence[str]) -> dict[str, str]:
+    """What the environment of a process must say in which all of these native targets are made.  Raises TargetError."""
+    roomy = system.environment() if any(map(registry.is_malloc, names)) else {}
+    return {**environment(Path(parse(name).base) for name in names), **roomy} if names else {}
 
 
 class Guards:
@@ -190,6 +198,16 @@ def run_isolated(
     return merged
 
 
+def checked_apart(name: str, engine: str, operations: int, seed: int, seconds: float) -> Tally:
+    """What an engine makes of one target in child processes: for who has no command line.  Raises TargetError."""
+    with guards([name], Bounds()) as crew:
+        _, lost = fresh(crew, [name], engine, operations, ())
+        if lost:
+            return lost[0]
+        [tally] = run_isolated(crew, cut([name], engine, operations, seed), seconds)
+        return tally
+
+
 def _tally(shard: Shard, answer: dict[str, Any] | Loss) -> Tally:
     """What a shard came to."""
     if isinstance(answer, Loss) or "lost" in answer:
@@ -240,6 +258,16 @@ def traits(target: str) -> Traits:
     assert not isinstance(answer, Loss)
     maintenance, arena = answer["traits"]
     return Traits(tuple(maintenance), arena)
+
+
+def prose_apart(target: str) -> str:
+    """The state machine of a target, written out in a child process.  Raises TargetError."""
+    with guards([target], Bounds()) as crew:
+        answer = crew.one({"do": "prose", "target": target})
+    if (how := _lost(answer)) is not None:
+        raise TargetError(f"cannot make {target!r}: it took its process along: {how}")
+    assert not isinstance(answer, Loss)
+    return str(answer["prose"])
 
 
 def replayed_apart(target: str, trace: Trace, *, always: bool = False, answers: bool = False) -> Replayed | None:

@@ -67,7 +67,7 @@ def is_sanitized(library: Path) -> bool:
 def is_instrumented(library: Path) -> bool:
     """Was this shared library built so that libFuzzer sees what runs?  What cannot be read was not."""
     try:
-        return native.is_instrumented(library)
+        return native.is_instrumented(library) and not native.is_foreign(library)
     except OSError:
         return False
 
@@ -78,7 +78,7 @@ def environment(libraries: Iterable[Path]) -> dict[str, str]:
     AddressSanitizer's runtime must be loaded before all else.  Where it is not found, the complaint will be its own.
     Raises TargetError where libFuzzer's functions are missed, and nobody can compile others.
     """
-    wanted = [library for library in libraries if library.is_file()]
+    wanted = [library for library in libraries if library.is_file() and not native.is_foreign(library)]
     loads = dict.fromkeys(_runtime(_by_clang(one)) for one in wanted if is_sanitized(one))
     loads |= dict.fromkeys(str(counters()) for one in wanted if native.needs_counters(one))
     return {**_OPTIONS, **preloading(*loads)}

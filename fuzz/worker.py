@@ -199,7 +199,7 @@ def autopsy(job: dict[str, Any]) -> dict[str, Any]:
 DUTIES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "probe": probe, "shard": shard, "confirm": confirm, "replay": replay_in_words, "examine": autopsy,
     "fresh": guarded.fresh, "guard": guarded.guard, "again": guarded.again, "smaller": guarded.smaller,
-    "film": guarded.film, "input": guarded.of_input,
+    "film": guarded.film, "input": guarded.of_input, "prose": guarded.written_out,
 }  # fmt: skip
 
 

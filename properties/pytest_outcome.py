@@ -4,6 +4,7 @@
 2
 """
 
+import importlib
 import multiprocessing
 import re
 import sys
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from heaplaw.impls.registry import TargetError, factory, variants
+from heaplaw.impls.registry import TargetError, factory, is_native, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.trace import Trace, render
 
@@ -123,6 +124,9 @@ def _run(name: str, spoken: str, budget: Budget) -> Outcome:
     if budget.engine not in known:
         pytest.fail(f"heaplaw: no engine {budget.engine!r}; there are {', '.join(sorted(known))}", pytrace=False)
     try:
+        if is_native(name):
+            tally = apart().checked_apart(name, budget.engine, budget.operations, budget.seed, budget.seconds)
+            return Outcome(tally, budget, spoken, why_not(budget.engine) or tally.stopped)
         factory(variants(name)[0])
     except TargetError as problem:
         pytest.fail(f"heaplaw: {problem}", pytrace=False)
@@ -132,6 +136,11 @@ def _run(name: str, spoken: str, budget: Budget) -> Outcome:
         tally.add(known[budget.engine](shard.target, shard.operations, shard.seed, deadline=deadline))
     _set_flaky_aside(tally, spoken)
     return Outcome(tally, budget, spoken, why_not(budget.engine) or "")
+
+
+def apart() -> Any:
+    """What runs targets in processes that may be lost: it stands on the floor above, so it is looked up by name."""
+    return importlib.import_module("heaplaw.fuzz.isolating")
 
 
 def engines() -> Mapping[str, Callable[..., Tally]]:
@@ -216,7 +225,9 @@ def relative(path: Path) -> str:
 def counterexample(finding: Finding, trace: Trace) -> list[str]:
     """A violation in words, its trace beside the heap's strips."""
     found = finding.violation
-    if found.seen == "a hang":  # drawing it would hang again
+    if finding.picture:  # it was drawn where that is safe
+        lines = finding.picture
+    elif found.seen == "a hang" or is_native(finding.target):  # drawing it would hang again
         lines = [f"{index + 1:>3}  {render(op)}" for index, op in enumerate(trace.operations)]
     else:
         lines = strips(factory(finding.target), trace.operations, found=found)
@@ -225,6 +236,7 @@ def counterexample(finding: Finding, trace: Trace) -> list[str]:
         f"  expected {found.expected}",
         f"  seen     {found.seen}",
         *(f"  {line}" for line in lines),
+        *(f"  {line}" for line in finding.said),
     ]
 
 

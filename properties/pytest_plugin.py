@@ -260,10 +260,10 @@ class TraceItem(pytest.Item):
     """Replays a counterexample: no law may break, and the law that it names must be asked."""
 
     def runtest(self) -> None:
-        from heaplaw.impls.registry import TargetError, factory
+        from heaplaw.impls.registry import TargetError, factory, is_native
         from heaplaw.trace import Trace, TraceError
 
-        from .pytest_outcome import counterexample, relative
+        from .pytest_outcome import apart, counterexample, relative
         from .replay import replay
         from .verdict import Status
 
@@ -272,10 +272,13 @@ class TraceItem(pytest.Item):
             if not trace.target:
                 raise CounterexampleError(f"{self.path.name} names no target")
             target = self._found(trace.target)
-            factory(target)
+            if is_native(target):
+                tally = apart().replayed_apart(target, trace, always=True).tally
+            else:
+                factory(target)
+                tally = replay(trace, target).tally
         except (TraceError, TargetError) as problem:
             raise CounterexampleError(f"{self.path.name} cannot be replayed: {problem}") from None
-        tally = replay(trace, target).tally
         self.user_properties.append(("heaplaw_operations", tally.operations))
         for finding in tally.findings:
             lines = counterexample(finding, trace)

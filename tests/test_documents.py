@@ -2,6 +2,7 @@
 
 import doctest
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -56,10 +57,10 @@ def _run(words: str, shown: str, folder: Path) -> str:
         return f"$ {words}: only heaplaw is run here; say why not by a comment <!-- not run: ... -->"
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
     environment.pop("GITHUB_STEP_SUMMARY", None)
+    command = [sys.executable, "-m", "heaplaw", *shlex.split(rest)]
     done = subprocess.run(
-        f"{sys.executable} -m heaplaw {rest}", shell=True, cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=_SECONDS, check=False,
-    )  # fmt: skip
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
+    )
     if matches(shown, done.stdout + done.stderr):
         return ""
     return f"$ {words}\n-- shown\n{shown}\n-- printed (exit {done.returncode})\n{done.stdout}{done.stderr}"

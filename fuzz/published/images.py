@@ -3,7 +3,9 @@
 Real trees differ from machine to machine, so results over them do not recur; ``heaplaw reproduce
 zram TREE`` is for those.  Here a file draws its words from a vocabulary of its own size, so that
 files compress better and worse, as sources do; pages of memory are also tables of numbers, noise
-in part, and not always filled.  zlib packs them, which Python always has.
+in part, and not always filled.  How widely is set after source text (Python's library, C headers):
+there zlib makes 1,200 to 1,300 bytes of a full page, give or take 310 to 330, and within a file 160 to
+220; a file has 2 pages in the median and 4 in the mean.  Here: 1,340, 310, 165, 2 and 4.  zlib packs them, which Python always has.
 
 >>> some = memory_pages(3, seed=1)
 >>> [len(page) for page in some], some == memory_pages(3, seed=1)
@@ -23,9 +25,10 @@ from .zram import PAGE, Compressor
 ZLIB = Compressor("zlib", lambda page: zlib.compress(page, 1), zlib.decompress)
 """Level 1, the nearest to what the postings used (LZO)."""
 _ALL_WORDS = 6000
-_MEAN_PAGES, _SPREAD_PAGES = 3.0, 1.0  # of a file: a kernel's are 14 KB in the mean, and widely spread
+_MEAN_PAGES, _SPREAD_PAGES = 2.0, 1.1  # of a file: a kernel's are 14 KB in the mean, and widely spread
 _JOINTS = (" ", " ", ", ", "(", "->", ";\n\t", " = ", ");\n", " 0x", "\n")
-_OWN_WORDS = (5.0, 1.0)  # of a file: logarithm of how many, and its spread
+_OWN_WORDS = (5.6, 0.9)  # of a file: logarithm of how many, and its spread
+_PART = (-0.7, 0.8)  # of these words, that a page uses: the same
 _LETTERS = "etaoinsrhldcumfpgwybvkxjqz_"
 
 
@@ -35,12 +38,20 @@ def _vocabulary(seed: int) -> list[str]:
 
 
 def text(words: list[str], size: int, dice: random.Random) -> bytes:
-    """``size`` bytes of lines; how many different words they have decides how well they compress."""
+    """``size`` bytes of lines; how many different words they have decides how well they compress.
+
+    A file has words of its own, and each page's worth of it uses as many of them as it happens to.
+    """
     own = dice.sample(words, min(len(words), int(dice.lognormvariate(*_OWN_WORDS)) + 8))
     phrases = [word + joint for word, joint in zip(own, dice.choices(_JOINTS, k=len(own)), strict=True)]
-    weights = accumulate(1 / (rank + 3) for rank in range(len(own)))
-    count = size // 5 + 8
-    return "".join(dice.choices(phrases, cum_weights=list(weights), k=count)).encode()[:size].ljust(size, b"\n")
+    parts = []
+    for at in range(0, size, PAGE):
+        some = phrases[: max(4, int(len(phrases) * min(1.0, dice.lognormvariate(*_PART))))]
+        weights = list(accumulate(1 / (rank + 3) for rank in range(len(some))))
+        length = min(PAGE, size - at)
+        part = "".join(dice.choices(some, cum_weights=weights, k=length // 5 + 8))
+        parts.append(part.encode()[:length].ljust(length, b"\n"))
+    return b"".join(parts)
 
 
 def numbers(size: int, dice: random.Random) -> bytes:

@@ -4,7 +4,7 @@ Laws are asked on every trace.  Figures are taken where both do the same: reques
 both, and counted.  On traces of the plain engine (small heaps, refused pages, misuse) only laws and refusals are
 compared.
 
->>> seen = compared("xen-xmalloc", "xen-tlsf", budget=Budget(operations=300, search=0, runs=1), recorded=())
+>>> seen = compared("xen-xmalloc", "subpage-buddy", budget=Budget(operations=200, search=0, runs=0), recorded=())
 >>> [row.workload.name for row in seen.rows]
 ['churn', 'lifo', 'fifo', 'checkerboard', 'growing', 'pages']
 >>> seen.totals()["worst_free_steps"].old > seen.totals()["worst_free_steps"].new

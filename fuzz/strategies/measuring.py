@@ -6,7 +6,7 @@ itself with ``cost``: entries scanned, lists probed, bits scanned.  Counters tha
 >>> from heaplaw import Kind, Operation
 >>> seen = measured("xen-xmalloc,pages=8", [Operation(Kind.ALLOC, 0, 100), Operation(Kind.ALLOC, 1, 100)])
 >>> seen.footprint, seen.live, seen.figure("internal")
-(4096, 512, 0.609375)
+(4096, 256, 0.21875)
 """
 
 from collections import Counter

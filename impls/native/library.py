@@ -144,6 +144,13 @@ class Library:
         answer: list[int] = self.ffi.unpack(self._words, count) if count else []
         return answer
 
+    def memory(self, base: int, length: int) -> Any:
+        """So many bytes from an address on, to be read and written by slices."""
+        elsewhere = getattr(self.opened, "memory", None)
+        if elsewhere is not None:
+            return elsewhere(base, length)
+        return self.ffi.buffer(self.ffi.cast("char *", base), length)
+
     def observe(self, heap: int, kind: int) -> list[int]:
         """The words of an observation.  Raises RuntimeError where they are no whole number of records."""
         found = self.words(self.opened.heaplaw_observe, heap, kind)
@@ -185,6 +192,9 @@ def load(name: str) -> Library:
         return known
     if not path.is_file():
         raise _problem(f"no such file: {name}")
+    if is_foreign(path):
+        _loaded[place] = _hosted(name, place)
+        return _loaded[place]
     if needs_runtime(path):
         raise _problem(f"{name} was built with AddressSanitizer: a process must be started with its runtime to load it")
     if needs_counters(path) and not hasattr(ctypes.CDLL(None), _COUNTERS):
@@ -196,6 +206,24 @@ def load(name: str) -> Library:
 _loaded: dict[str, Library] = {}
 
 
+def is_foreign(path: Path) -> bool:
+    """Is it for a process of another kind than this one?  See ``hosting``."""
+    from .hosting import is_foreign as is_for_others  # it needs the registry, which names what this module loads
+
+    return is_for_others(path)
+
+
+def _hosted(name: str, place: str) -> Library:
+    from .hosting import Opened
+
+    ffi = interface()
+    try:
+        opened = Opened(place, ffi)
+    except ValueError as problem:  # a TargetError
+        raise _problem(f"{name}: {problem}") from problem
+    return _looked_over(name, ffi, opened)
+
+
 def _open(name: str, place: str) -> Library:
     ffi = interface()
     try:
@@ -203,6 +231,11 @@ def _open(name: str, place: str) -> Library:
     except OSError as problem:
         why = str(problem).partition(".  Additionally")[0].rpartition(f"{place}'")[2].removeprefix(": ")
         raise _problem(f"{name} cannot be loaded: {why.replace(f'{place}: ', '')}") from problem
+    return _looked_over(name, ffi, opened)
+
+
+def _looked_over(name: str, ffi: Any, opened: Any) -> Library:
+    """The library, if it is one of ours and speaks this version."""
     lacks = [f"heaplaw_{needed}" for needed in REQUIRED if not hasattr(opened, f"heaplaw_{needed}")]
     if "heaplaw_abi" not in lacks:  # first: another version may have other functions
         speaks, here = int(opened.heaplaw_abi()), constants()["HEAPLAW_ABI"]

@@ -222,8 +222,7 @@ class Native:
         """The bytes of a space; None where the CPU cannot read them."""
         if space not in self._memories:
             base = int(self._lib.heaplaw_base(self.heap, space))
-            ffi = self.library.ffi
-            self._memories[space] = ffi.buffer(ffi.cast("char *", base), self.reach) if base else None
+            self._memories[space] = self.library.memory(base, self.reach) if base else None
         return self._memories[space]
 
     def _pieces(self, handle: int, at: int, length: int) -> Iterator[tuple[Any, int, int]]:

@@ -15,6 +15,7 @@ frees and resizes.  Not asked here: laws about maintenance, misuse and twins, ``
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from heaplaw import Block, Checker, Kind, Operation, Violation, run
@@ -22,7 +23,7 @@ from heaplaw import Block, Checker, Kind, Operation, Violation, run
 from . import HEADER
 from .batches import SIZE, pack, unpack
 from .compiling import compile_once
-from .library import interface, part
+from .library import interface, is_foreign, part
 from .promising import Promises
 from .target import Native
 
@@ -50,6 +51,7 @@ def watchable(target: Native) -> str | None:
     """Why a target cannot be watched in C; None if it can."""
     promise = target.contract
     reasons = {
+        "its library is in another process": is_foreign(Path(target.library.path)),
         "its handles are no offsets": promise.handles != "address" or target.source is not None,
         "its objects lie in pieces": "HAS_EXTENTS" in target.library.has,
         "its calls take more than sizes": promise.contextual or promise.cpus > 1,

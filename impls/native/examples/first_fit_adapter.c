@@ -24,14 +24,15 @@ uint64_t heaplaw_create(uint64_t arena)
 void heaplaw_destroy(uint64_t heap) { free(HEAP->start), free(HEAP); }
 uint64_t heaplaw_alloc_aligned(uint64_t heap, uint64_t size, uint64_t align)
 {
-    void *object = size && align && !(align & (align - 1)) ? ff_alloc(HEAP, size, align) : NULL;
+    int fits = (size_t)size == size && (size_t)align == align; /* a size_t may have 32 bits */
+    void *object = fits && size && align && !(align & (align - 1)) ? ff_alloc(HEAP, size, align) : NULL;
     return object ? AT(object) : HEAPLAW_NO_MEMORY;
 }
 uint64_t heaplaw_alloc(uint64_t heap, uint64_t size) { return heaplaw_alloc_aligned(heap, size, 1); }
 uint32_t heaplaw_free(uint64_t heap, uint64_t handle) { return ff_free(HEAP, HEAP->start + handle) != 0; }
 uint64_t heaplaw_realloc(uint64_t heap, uint64_t handle, uint64_t size)
 {
-    void *object = ff_resize(HEAP, HEAP->start + handle, size);
+    void *object = (size_t)size == size ? ff_resize(HEAP, HEAP->start + handle, size) : NULL;
     return object ? AT(object) : HEAPLAW_NO_MEMORY;
 }
 uint64_t heaplaw_base(uint64_t heap, uint64_t space) { return space ? 0 : (uint64_t)(uintptr_t)HEAP->start; }
