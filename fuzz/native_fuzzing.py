@@ -40,7 +40,7 @@ _WITH_FUZZER = {False: "ubsan_with_fuzzer.so", True: "asan_with_fuzzer.so"}  # o
 _MUTATORS = ("custom_mutator", "custom_crossover")
 _ARTIFACTS = ("crash-", "timeout-", "oom-")
 _SLOW = ("timeout-", "oom-")
-_MOST_LOSSES, _MOST_UNCLEAR = 10, 3  # processes lost, and inputs that do nothing again, before a target is left alone
+_MOST_LOSSES, _MOST_UNCLEAR = 5, 3  # processes lost, and inputs that do nothing again, before a target is left alone
 
 
 class Edges(NamedTuple):

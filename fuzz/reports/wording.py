@@ -16,6 +16,7 @@ from heaplaw.impls.registry import factory, is_linux
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.strip import strips
 from heaplaw.properties.verdict import Finding, Status, Tally
+from heaplaw.runs import Violation
 from heaplaw.trace import Trace
 
 from .model import Report
@@ -91,12 +92,16 @@ def details(finding: Finding) -> list[str]:
 
 def picture(finding: Finding) -> list[str]:
     """The heap step by step, as strips."""
-    return finding.picture or list(_drawn(finding.target, str(finding.trace)))
+    found = finding.violation
+    return finding.picture or list(
+        _drawn(finding.target, str(finding.trace), found.law, found.index, found.expected, found.seen)
+    )
 
 
 @lru_cache(maxsize=64)  # several formats of one report draw the same, and a call that hangs takes seconds each time
-def _drawn(target: str, trace: str) -> tuple[str, ...]:
-    return tuple(strips(factory(target), Trace.parse(trace).operations))
+def _drawn(target: str, text: str, law: str, index: int, expected: str, seen: str) -> tuple[str, ...]:
+    trace = Trace.parse(text)
+    return tuple(strips(factory(target), trace.operations, found=Violation(law, index, expected, seen, trace)))
 
 
 def again(report: Report, tally: Tally, finding: Finding) -> str:

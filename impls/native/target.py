@@ -111,6 +111,8 @@ class Native:
         self.shift = self._origin(promises)
         if promises.get("PAGE_SIZE") is not None:
             self.source = LentPages(library, self.heap, promises.number("PAGE_SIZE", 0))
+            if type(self) is Native:  # the books of its pages end with it: who could say what was not given back?
+                self.destroy = None  # type: ignore[assignment,method-assign]
         self._scattered = "HAS_EXTENTS" in library.has  # otherwise an object is one piece at its handle
         if "HAS_BASE" in library.has and ((self._opaque and not self._scattered) or not self._memory(0)):
             for method in ("read", "write"):  # nobody knows where, or the CPU cannot

@@ -159,7 +159,7 @@ class TestMissing:
     def test_no_libfuzzer(self, monkeypatch, tmp_path):
         """An atheris without the libraries that native code needs is named."""
         monkeypatch.setattr("heaplaw.fuzz.native_fuzzing._atheris", lambda: tmp_path / "atheris")
-        with pytest.raises(Problem, match="has no asan_with_fuzzer.so"):
+        with pytest.raises(Problem, match="has no asan_with_fuzzer"):
             with_fuzzer(True)
 
 

@@ -120,7 +120,7 @@ def test_a_fork_has_a_program_of_its_own(first_fit):
 
 
 def test_what_it_does_to_its_process(tmp_path, monkeypatch):
-    """A crash is a small counterexample with its signal; an overrun that a sanitizer sees is replayed with its words."""
+    """A crash is a small counterexample with its signal; an overrun that a sanitizer sees is replayed in its words."""
     planted = TESTS / "native" / "planted.c"
     monkeypatch.chdir(tmp_path)
     crashes = compiled(tmp_path, "segfault32.so", "-DBUG=SEGFAULT", planted) + ",arena=256"
