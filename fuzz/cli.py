@@ -43,6 +43,7 @@ from .options import (
     console,
     isolate_option,
     json_option,
+    known_laws,
     make_folder,
     seed_option,
     writable,
@@ -160,9 +161,7 @@ def check(
     Example: heaplaw check tlsf percpu-bitmap@6.12 --ops 1000000 --seed 7
              heaplaw check tlsf --floor "coalesce both=10" --floor free-then-alloc=50
     """
-    for law in only:
-        if law not in LAWS:
-            raise Problem(f"unknown law {law!r}; the laws are {', '.join(LAWS)}")
+    known_laws(only)
     names = list(dict.fromkeys((*targets, *building.built(sources, cflags, folder)))) or list(BUILT_IN)
     apart = [name for name in names if isolate or isolating.needs_isolation(name)]
     here = [name for name in names if name not in apart]

@@ -20,7 +20,7 @@ from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 
 from . import report
 from .isolating import refuse_native
-from .options import Bytes, Duration, Numbers, Problem, bar, console, json_option, seed_option
+from .options import Bytes, Duration, Numbers, Problem, bar, console, json_option, known_laws, seed_option
 
 _WORDS = {kind.name.lower().replace("_", ""): kind for kind in KINDS} | {"cpu": Kind.ON_CPU}
 _DEFAULT_TIME = "60s"
@@ -72,9 +72,7 @@ def explore(
     \b
     Example: heaplaw explore tlsf --arena 96 --sizes 8,24
     """
-    for law in only:
-        if law not in LAWS:
-            raise Problem(f"unknown law {law!r}; the laws are {', '.join(LAWS)}")
+    known_laws(only)
     refuse_native(targets)
     wanted = _kinds(kinds)
     searches = [_scaled(tiny(name), arena) for name in dict.fromkeys(targets)] or all_tiny()

@@ -9,14 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from heaplaw.impls.registry import TargetError, factory
-from heaplaw.lawbook import LAWS
 from heaplaw.properties.old_traces import NO_LONGER, STILL, Again, again
 from heaplaw.properties.recorded import read_recording
 from heaplaw.properties.verdict import COUNTEREXAMPLE, PASSED, Finding
 from heaplaw.trace import Trace
 
 from . import isolating, report
-from .options import Problem, bar, console, isolate_option, json_option, make_folder, writable
+from .options import Problem, bar, console, isolate_option, json_option, known_laws, make_folder, writable
 
 
 @click.command()
@@ -87,8 +86,7 @@ def _read(file: Path, target: str | None, isolate: bool) -> tuple[str, Trace]:
     if not name:
         raise Problem(f"{file} names no target; say --target NAME (see 'heaplaw list')")
     law = trace.header.get("law", "")
-    if law and law not in LAWS:
-        raise Problem(f"{file}: unknown law {law!r}; the laws are {', '.join(LAWS)}")
+    known_laws([law] if law else [], f"{file}: ")
     try:
         if not isolate and not isolating.needs_isolation(name):
             factory(name)

@@ -129,10 +129,10 @@ def _atheris() -> Path:
 class _Work:
     """What a session knows of its work, without making the target here: see ``Tallying``."""
 
-    def __init__(self, tally: Tally, operations: int, seed: int, only: tuple[str, ...]) -> None:
-        self.tally = tally
+    def __init__(self, tally: Tally, operations: int, seed: int, most: int) -> None:
+        self.tally, self._most = tally, most
         tally.planned = operations
-        self.mute = {law for law in LAWS if only and law not in only}
+        self.mute: set[str] = set()
         self.rng = Random(f"{NAME} {tally.target} {seed}")
         self.hangs = self.losses = self.unclear = 0
         self.why = ""
@@ -143,7 +143,7 @@ class _Work:
         tally = self.tally
         if self.losses >= _MOST_LOSSES or self.hangs >= MOST_HANGS:
             tally.stopped = tally.stopped or f"it took {self.losses} processes along"
-        given_up = tally.stopped or self.unclear >= _MOST_UNCLEAR
+        given_up = tally.stopped or self.unclear >= _MOST_UNCLEAR or len(tally.findings) >= self._most
         return not given_up and tally.operations < tally.planned and time.monotonic() < deadline
 
     def done(self) -> Tally:
@@ -160,11 +160,11 @@ class NativeSession(Session):
     harness, hang_seconds, depth = "heaplaw.fuzz.native_harness", 5, 1  # each child is one step from what is known
 
     def __init__(
-        self, crew: Guards, tally: Tally, operations: int, seed: int, settings: Settings, only: tuple[str, ...] = ()
+        self, crew: Guards, tally: Tally, operations: int, seed: int, settings: Settings, most: int = len(LAWS)
     ) -> None:
-        """``tally``: an empty one, which says what can be asked (see ``isolating.fresh``)."""
+        """``tally``: an empty one, which says what can be asked (see ``isolating.fresh``); ``most``: findings."""
         self.name, self.names = tally.target, registry.variants(tally.target)
-        self.work: Any = _Work(tally, operations, seed, only)
+        self.work: Any = _Work(tally, operations, seed, most)
         self.settings = settings
         self.figures: NativeFigures = NativeFigures()
         self._crew = crew

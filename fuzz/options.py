@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from heaplaw.lawbook import LAWS, meant
 from heaplaw.properties.verdict import USAGE
 
 _PIPE_WIDTH = 120
@@ -74,6 +75,13 @@ def writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> 
         if value.is_dir() or not os.access(value if value.exists() else folder, os.W_OK):
             raise Problem(f"cannot write {value}: no permission, or a folder of that name")
     return value
+
+
+def known_laws(names: Iterable[str], where: str = "") -> None:
+    """Raises Problem for one that is no law; ``where`` it stands goes before."""
+    for name in names:
+        if name not in LAWS:
+            raise Problem(f"{where}unknown law {name!r}{meant(name, LAWS)}; 'heaplaw list --laws' names them")
 
 
 def make_folder(folder: Path) -> None:

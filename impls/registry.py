@@ -22,6 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from heaplaw.contract import Contract
+from heaplaw.lawbook import meant
+
 from .bugs import bugs_of, find
 
 
@@ -176,6 +179,9 @@ def is_malloc(name: str) -> bool:
     return name.strip().startswith("malloc:")
 
 
+_BUILT_IN_ARE = f"; built in are {', '.join(BUILT_IN)} (see 'heaplaw list')"
+
+
 def parse(name: str) -> TargetName:
     """Take a target's name apart.  Raises TargetError."""
     head, *settings = name.strip().split(",")
@@ -206,7 +212,8 @@ def factory(name: str) -> Callable[[], Any]:
     else:
         known = BUILT_IN.get(parts.base)
         if known is None:
-            raise TargetError(f"unknown target {parts.base!r}; built in are {', '.join(BUILT_IN)} (see 'heaplaw list')")
+            there = f"{near}; 'heaplaw list' names them" if (near := meant(parts.base, BUILT_IN)) else _BUILT_IN_ARE
+            raise TargetError(f"unknown target {parts.base!r}{there}")
         if parts.revision and parts.revision not in known.revisions:
             has = f"its revisions are {', '.join(known.revisions)}" if known.revisions else "it has no revisions"
             raise TargetError(f"unknown revision {parts.revision!r} of {parts.base}; {has}")
@@ -215,6 +222,9 @@ def factory(name: str) -> Callable[[], Any]:
         takes = _parameters(cls)
         if unknown := [key for key in parts.parameters if key not in takes]:
             raise TargetError(f"{parts.base} has no parameter {unknown[0]!r}; it has {', '.join(takes)}")
+        for key, value in parts.parameters.items():
+            if isinstance(value, str) and isinstance(takes[key], int):
+                raise TargetError(f"{key} of {parts.base} is a number, not {value!r}")
         build = partial(cls, **revision, **parts.parameters)
     try:
         target = build()
@@ -227,6 +237,8 @@ def factory(name: str) -> Callable[[], Any]:
     for needed in ("contract", "alloc", "free"):
         if not hasattr(target, needed):
             raise TargetError(f"{parts.base} has no {needed!r}; a target needs contract, alloc and free")
+    if not isinstance(target.contract, Contract):
+        raise TargetError(f"the contract of {parts.base} is {target.contract!r}; it must be a heaplaw.Contract")
     return build
 
 
@@ -288,11 +300,11 @@ def _with_bug(parts: TargetName) -> Callable[..., Any]:
     return planted.build
 
 
-def _parameters(build: Callable[..., Any]) -> list[str]:
-    """What a name may set: the constructor's parameters of plain values; the revision stands after the @."""
+def _parameters(build: Callable[..., Any]) -> dict[str, int | str]:
+    """What a name may set, and its default: the constructor's plain values; the revision stands after the @."""
     made_by = build.__init__ if isinstance(build, type) else build  # type: ignore[misc]  # __new__ may take any
     known = inspect.signature(made_by).parameters.values()
-    return [p.name for p in known if isinstance(p.default, int | str) and p.name != "rev"]
+    return {p.name: p.default for p in known if isinstance(p.default, int | str) and p.name != "rev"}
 
 
 def variants(name: str) -> list[str]:

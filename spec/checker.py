@@ -311,6 +311,8 @@ class Checker:
 
     def _told(self, handle: Any, size: int) -> tuple[tuple[int, int, int], ...]:
         """Where an object is that is not shown: at its address.  One that is opaque, or of no bytes, tells nothing."""
+        if self.by_handle is None and not isinstance(handle, int):
+            raise TypeError(f"alloc answered {handle!r}, which is no address: a whole number, or None for no memory")
         return ((0, handle, size),) if size and self.by_handle is None else ()
 
     def _room(self, block: Block) -> int:

@@ -1,6 +1,7 @@
 """How a law is entered, and how it complains; the laws themselves are in ``laws``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 
@@ -26,6 +27,16 @@ class Law(NamedTuple):
 
 LAWS: dict[str, Law] = {}
 FOLKLORE = "what malloc and free mean (ISO C 7.24.3)"
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """A guess at what was misspelt, to go into a complaint; nothing where nothing is near.
+
+    >>> meant("disjiont", ["disjoint", "aligned"])
+    " (did you mean 'disjoint'?)"
+    """
+    near = get_close_matches(word, list(known), 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def law(name: str, when: str, needs: str, sentence: str, source: str = FOLKLORE) -> Callable[..., Any]:

@@ -33,16 +33,15 @@ heaplaw.fuzz.options.Problem: heaplaw.toml: budget.operations: 0 must be a whole
 """
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from heaplaw.impls.registry import TargetError, parse
-from heaplaw.lawbook import LAWS
+from heaplaw.lawbook import LAWS, meant
 from heaplaw.properties.engines import ENGINES
 from heaplaw.properties.floors import FloorError, Floors
 
@@ -198,12 +197,7 @@ class _Table:
         """Complain of a key that means nothing."""
         for key in self.table:
             if key not in self._asked:
-                raise self.wrong(key, f"unknown key{_meant(key, self._asked)}; known are {', '.join(self._asked)}")
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    near = get_close_matches(word, list(known), 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+                raise self.wrong(key, f"unknown key{meant(key, self._asked)}; known are {', '.join(self._asked)}")
 
 
 def _text(value: Any) -> str:
@@ -230,14 +224,14 @@ def _seconds(value: Any) -> float:
 
 def _law(word: str) -> str:
     if word not in LAWS:
-        raise ValueError(f"unknown law {word!r}{_meant(word, LAWS)}; 'heaplaw list --laws' names them")
+        raise ValueError(f"unknown law {word!r}{meant(word, LAWS)}; 'heaplaw list --laws' names them")
     return word
 
 
 def _engines(value: Any) -> tuple[str, ...]:
     for word in _texts(value):
         if word not in ENGINES:
-            raise ValueError(f"unknown engine {word!r}{_meant(word, ENGINES)}; there are {', '.join(ENGINES)}")
+            raise ValueError(f"unknown engine {word!r}{meant(word, ENGINES)}; there are {', '.join(ENGINES)}")
     return tuple(dict.fromkeys(value))
 
 

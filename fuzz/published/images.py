@@ -5,7 +5,8 @@ zram TREE`` is for those.  Here a file draws its words from a vocabulary of its 
 files compress better and worse, as sources do; pages of memory are also tables of numbers, noise
 in part, and not always filled.  How widely is set after source text (Python's library, C headers):
 there zlib makes 1,200 to 1,300 bytes of a full page, give or take 310 to 330, and within a file 160 to
-220; a file has 2 pages in the median and 4 in the mean.  Here: 1,340, 310, 165, 2 and 4.  zlib packs them, which Python always has.
+220; a file has 2 pages in the median and 4 in the mean.  Here: 1,340, 310, 165, 2 and 4.  zlib packs
+them, which Python always has.
 
 >>> some = memory_pages(3, seed=1)
 >>> [len(page) for page in some], some == memory_pages(3, seed=1)

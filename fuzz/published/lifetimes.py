@@ -56,7 +56,7 @@ class Heap:
 
 def run(scale: Scale, seed: int) -> Outcome:
     """Seconds: about 1, 3, 12."""
-    flying = scale.pick(30, 120, 300)
+    flying = scale.pick(80, 120, 300)
     courses = {name: _course(how, grouped, flying, seed) for name, (how, grouped) in _NAMES.items()}
     rows: list[tuple[Cell, ...]] = []
     for name, course in courses.items():

@@ -27,7 +27,7 @@ def run(scale: Scale, seed: int) -> Outcome:
     lent = {size: tuple(_lent(name, size) for name in (_KMALLOC, _NTA)) for size in _PUBLISHED}
     curves = {(name, size): _overheads(name, size) for name in (_KMALLOC, _NTA) for size in _PUBLISHED}
     even = {size: _break_even(curves[_NTA, size], curves[_KMALLOC, size]) for size in _PUBLISHED}
-    flow = {name: _flow(name, scale.pick(60, 300, 1000), seed) for name in (_KMALLOC, _NTA)}
+    flow = {name: _flow(name, scale.pick(200, 300, 1000), seed) for name in (_KMALLOC, _NTA)}
     served = {name: _jumbos_when_fragmented(name) for name in (_KMALLOC, _NTA)}
     said: list[tuple[Cell, ...]] = [(size, *cells) for size, cells in _PUBLISHED.items()]
     ours: list[tuple[Cell, ...]] = [(size, *lent[size], even[size]) for size in _PUBLISHED]

@@ -5,6 +5,10 @@ posting's shares of folders, so that it recurs everywhere.  One round has as man
 posting's tree; ten have fewer, which matters: what is not full weighs more in a small store.  The
 same on Linux 6.18's own zsmalloc, recorded, stands beside it; that has longer chains, another tree
 and other compression.
+
+Made files are not a kernel's, and it shows: over Linux 6.1's own source, with lz4, ``heaplaw reproduce
+zram`` gave 5.6 to 8.3 % for zsmalloc in chains of four and 4.1 to 4.0 % for afmalloc (really 4.1 to
+3.6 %), the order of the posting at every step; over the made tree, with zlib, the first step is reversed.
 """
 
 import tempfile
@@ -63,9 +67,9 @@ def _why(pages: int, first: Step) -> str:
     part = 100 * first.compressed / first.original
     return (
         f"The tree is made, {pages:,} pages of it, and zlib leaves {part:.0f} % of them (posting: a kernel's, "
-        f"{_TREE:,}, LZO, 38 %). Overhead is less where there are more pages, see the table by size; that of Linux 6.18 "
-        f"is of 374,000. Here pages are written and removed in the order of their files, so that what is freed lies "
-        f"together; a file system scatters it."
+        f"{_TREE:,}, LZO, 38 %). Overhead is less where there are more pages, see the table by size; that of Linux "
+        f"6.18 is of 374,000. Here pages are written and removed in the order of their files, so that what is freed "
+        f"lies together; a file system scatters it."
     )
 
 

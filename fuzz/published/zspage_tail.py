@@ -20,7 +20,7 @@ _PARTS = (0, 10, 20, 30, 40, 50)  # % freed
 def run(scale: Scale, seed: int) -> Outcome:
     """Seconds: about 1, 4, 15."""
     ours = _tail()
-    sizes = packed_sizes(scale.pick(300, 2500, 10000), seed)
+    sizes = packed_sizes(scale.pick(1500, 2500, 10000), seed)
     rows: list[tuple[Cell, ...]] = []
     memory = {}
     for part in _PARTS:

@@ -165,7 +165,9 @@ class Opened:
             return lambda parameter, value: ask(name, parameter, value)[0]
         if name == "promise":
             return lambda heap, which: _signed(ask(name, heaps(heap), which)[0])
-        special = {"create": self._create, "destroy": self._destroy, "schema": self._schema, "batch": self._batch}
+        special: dict[str, Callable[..., Any]] = {
+            "create": self._create, "destroy": self._destroy, "schema": self._schema, "batch": self._batch,
+        }  # fmt: skip
         if name in special:
             return special[name]
         if name in _LISTS:

@@ -1,11 +1,11 @@
 """Native libraries under libFuzzer, guided by their own counters."""
 
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from random import Random
 
@@ -13,10 +13,11 @@ import pytest
 
 pytest.importorskip("cffi", reason="not run: cffi, of the extra native, is not installed")
 
+from heaplaw.fuzz.engine import Settings
 from heaplaw.fuzz.foretold import BATCHED, OneCall, foretell
 from heaplaw.fuzz.inputs import PREFIX
 from heaplaw.fuzz.isolating import Bounds, fresh, guards
-from heaplaw.fuzz.native_fuzzing import Edges, with_fuzzer
+from heaplaw.fuzz.native_fuzzing import Edges, NativeSession, with_fuzzer
 from heaplaw.fuzz.native_harness import Literal
 from heaplaw.fuzz.options import Problem
 from heaplaw.impls.native import HEADER, compiling, library
@@ -27,8 +28,8 @@ from heaplaw.operations import Kind
 NATIVE = Path(__file__).parent.parent / "native"
 EXAMPLES = HEADER.parent / "examples"
 FIRST_FIT = [EXAMPLES / name for name in ("first_fit.c", "first_fit_adapter.c", "first_fit_shown.c")]
-RUNS = 1700
-SEED = 3
+RUNS = 2500
+SEED = 2
 
 needs_clang = pytest.mark.skipif(
     shutil.which("clang") is None, reason="not run: there is no clang (Debian: clang libclang-rt-14-dev)"
@@ -43,6 +44,7 @@ def place(tmp_path_factory):
     """A folder to work in; names of libraries are part of the seed, so they are the same in every run."""
     home = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("fuzzed"))
+    Path("heaplaw_build").mkdir()
     yield Path.cwd()
     os.chdir(home)
 
@@ -63,21 +65,20 @@ class TestFeedback:
     def test_finds_what_chance_does_not(self, place):
         """Behind eight conditions, each inside the one before, stands a bug that as many operations of the same
         random inputs do not reach; libFuzzer does, as its counters of edges and features rise."""
-        code, out, err = run(
-            "fuzz", "--source", NATIVE / "nested.c", "--runs", RUNS, "--time", "90s", "--seed", SEED,
-            "--json", "report.json",
-        )  # fmt: skip
-        assert code == 1, out + err
-        report = json.loads(Path("report.json").read_text())
-        [target] = report["targets"]
-        [found] = target["findings"]
-        assert found["law"] == "disjoint"
-        assert found["trace"].count("alloc") == 8
-        seen = report["fuzzing"]["library"]
-        assert seen["most"] >= seen["first"] + 8
-        assert seen["most_features"] > 2 * seen["first_features"]
-        operations, reached = by_chance("./heaplaw_build/nested-fuzz.so", target["operations"])
-        assert operations >= target["operations"]
+        compile_library([NATIVE / "nested.c"], place / "heaplaw_build", fuzzed=True)
+        name = "./heaplaw_build/nested-fuzz.so"
+        with guards([name], Bounds()) as crew:
+            [tally], _ = fresh(crew, [name], "fuzz", 0, ())
+            session = NativeSession(crew, tally, 1_000_000, SEED, Settings(coverage="code", runs=RUNS), most=1)
+            session.go(time.monotonic() + 90)
+        [found] = tally.findings
+        assert found.violation.law == "disjoint"
+        assert [op.size for op in found.trace.operations] == [24, 1023, 3, 512, 65, 2049, 8, 255]
+        seen = session.figures.edges
+        assert seen.most >= seen.first + 8
+        assert seen.most_features > 2 * seen.first_features
+        operations, reached = by_chance(name, tally.operations)
+        assert operations >= tally.operations > 0
         assert reached == []
 
     def test_crash_is_a_finding(self, place):

@@ -1,5 +1,5 @@
-/* An allocator of slots whose one mistake stands behind six conditions, each inside the one before: nobody meets
- * it by chance.  Objects of six sizes have to be asked for in their order, with anything in between; then a slot
+/* An allocator of slots whose one mistake stands behind eight conditions, each inside the one before: nobody meets
+ * it by chance.  Objects of eight sizes have to be asked for in their order, with anything in between; then a slot
  * that is taken is given once more.  The memory is nobody's: only places are given. */
 #include "heaplaw.h"
 #include <stdlib.h>
@@ -21,7 +21,7 @@ typedef struct {
 static void look(heap_t *h, uint64_t size)
 {
     switch (h->step) {
-        STEP(0, 24) STEP(1, 1023) STEP(2, 3) STEP(3, 512) STEP(4, 65) STEP(5, 2049)
+        STEP(0, 24) STEP(1, 1023) STEP(2, 3) STEP(3, 512) STEP(4, 65) STEP(5, 2049) STEP(6, 8) STEP(7, 255)
     }
 }
 
@@ -58,7 +58,7 @@ uint64_t heaplaw_alloc(uint64_t heap, uint64_t size)
     if (i == SLOTS)
         return HEAPLAW_NO_MEMORY;
     h->used[i] = 1;
-    return (uint64_t)(h->step == 6 && i ? i - 1 : i) * SLOT;
+    return (uint64_t)(h->step == 8 && i ? i - 1 : i) * SLOT;
 }
 
 uint32_t heaplaw_free(uint64_t heap, uint64_t handle)
