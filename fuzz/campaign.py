@@ -26,7 +26,7 @@ from .child import Limits
 from .corpus import Corpus
 from .crew import Crew, CrewError, LocalCrew
 from .isolating import loading, needs_isolation
-from .options import Bytes, Duration, Problem, console, json_option, make_folder
+from .options import Bytes, Duration, Problem, complete_target, console, json_option, make_folder
 from .records import Book, InUse
 from .store import StoreError
 
@@ -37,7 +37,7 @@ _STOPPED = 130
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
-@click.argument("targets", nargs=-1)
+@click.argument("targets", nargs=-1, shell_complete=complete_target)
 @click.option("--engine", "engines", multiple=True, type=click.Choice(sorted(ENGINES)), help="May be repeated.")
 @click.option("--time", "seconds", type=Duration(), help="Of this sitting.", show_default="until stopped")
 @click.option("--resume", is_flag=True, help="Go on with the campaign in DIR; there must be one.")

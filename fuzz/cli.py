@@ -40,6 +40,7 @@ from .options import (
     Problem,
     bar,
     bounds_options,
+    complete_target,
     console,
     isolate_option,
     json_option,
@@ -70,6 +71,8 @@ def cli(ctx: click.Context) -> None:
     \b
     heaplaw check                          all built-in targets
     heaplaw check my_module:MyAllocator    your own
+    heaplaw check ./libmine.so             your own in C, C++, Rust, Zig
+    heaplaw init demo                      a project to start from, with a gate for CI
     heaplaw list                           what can be checked, and the laws
     """
     if ctx.invoked_subcommand is None:
@@ -108,10 +111,14 @@ def list_command(json_path: Path | None, laws: bool, bugs: bool) -> None:
             promises = report.promises(factory(name)().contract)
             table.add_row(name, known.summary, "\n".join("@" + r for r in known.revisions), promises)
     out.print(table)
+    if not (laws or bugs):
+        out.print()
+        for line in report.other_targets():
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 @cli.command()
-@click.argument("targets", nargs=-1)
+@click.argument("targets", nargs=-1, shell_complete=complete_target)
 @click.option(
     "--ops", type=click.IntRange(1), help="Budget a target.",
     show_default=f"{_MOST_OPERATIONS:,}, or a share of {_OPERATIONS:,}",
@@ -224,7 +231,7 @@ def _floors(given: tuple[str, ...], fresh: list[Tally]) -> Floors:
 
 
 @cli.command("machine")
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_target)
 @json_option
 def machine_command(targets: tuple[str, ...], json_path: Path | None) -> None:
     """Print the state machine of TARGETs: the specification as rules, for reading and subclassing.

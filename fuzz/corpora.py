@@ -13,7 +13,7 @@ from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 from . import report
 from .corpus import Corpus, Loaded, as_trace
 from .inputs import lift, unpack, variant_of
-from .options import Problem, bar, console, json_option, writable
+from .options import Problem, bar, complete_target, console, json_option, writable
 from .pruning import FLOOR, smallest
 from .store import StoreError
 
@@ -48,7 +48,7 @@ def _load(store: Corpus, targets: tuple[str, ...]) -> list[Loaded]:
 
 @corpus.command("list")
 @click.argument("place")
-@click.argument("targets", nargs=-1)
+@click.argument("targets", nargs=-1, shell_complete=complete_target)
 @json_option
 def list_command(place: str, targets: tuple[str, ...], json_path: Path | None) -> int:
     """Count the inputs of TARGETS.  Ends with 3 where there are none."""
@@ -75,7 +75,7 @@ def list_command(place: str, targets: tuple[str, ...], json_path: Path | None) -
 
 @corpus.command("check")
 @click.argument("place")
-@click.argument("targets", nargs=-1)
+@click.argument("targets", nargs=-1, shell_complete=complete_target)
 def check_command(place: str, targets: tuple[str, ...]) -> int:
     """Run every input, and hold every file against its name.
 
@@ -123,7 +123,7 @@ def merge_command(place: str, others: tuple[str, ...], targets: tuple[str, ...])
 
 @corpus.command("prune")
 @click.argument("place")
-@click.argument("targets", nargs=-1)
+@click.argument("targets", nargs=-1, shell_complete=complete_target)
 @click.option("--floor", type=click.IntRange(1), default=FLOOR, show_default=True, help="Inputs that a target keeps.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing.")
 def prune_command(place: str, targets: tuple[str, ...], floor: int, dry_run: bool) -> int:

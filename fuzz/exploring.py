@@ -20,14 +20,25 @@ from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 
 from . import report
 from .isolating import refuse_native
-from .options import Bytes, Duration, Numbers, Problem, bar, console, json_option, known_laws, seed_option
+from .options import (
+    Bytes,
+    Duration,
+    Numbers,
+    Problem,
+    bar,
+    complete_target,
+    console,
+    json_option,
+    known_laws,
+    seed_option,
+)
 
 _WORDS = {kind.name.lower().replace("_", ""): kind for kind in KINDS} | {"cpu": Kind.ON_CPU}
 _DEFAULT_TIME = "60s"
 
 
 @click.command()
-@click.argument("targets", nargs=-1)
+@click.argument("targets", nargs=-1, shell_complete=complete_target)
 @click.option("--arena", type=click.IntRange(1), metavar="N", help="Bytes of the arena, or of all pages.")
 @click.option("--depth", type=click.IntRange(0), metavar="D", help="Longest trace.", show_default="until closed")
 @click.option("--sizes", type=Numbers(), help="Sizes to ask for.", show_default="a few of the contract's")

@@ -23,13 +23,13 @@ from .harness import COVERAGE, MUTATORS, NAME
 from .inputs import safe_name
 from .isolating import Bounds, Guards, confirm_apart, fresh, guards, needs_isolation
 from .native_fuzzing import NativeFigures, NativeSession, usual_coverage
-from .options import Duration, Problem, bar, console, json_option, make_folder, seed_option
+from .options import Duration, Problem, bar, complete_target, console, json_option, make_folder, seed_option
 
 _OPERATIONS = 1 << 60  # time or runs are the budget here
 
 
 @click.command()
-@click.argument("target", required=False, default="")
+@click.argument("target", required=False, default="", shell_complete=complete_target)
 @click.option("--time", "seconds", type=Duration(), default="60s", show_default=True, help="How long.")
 @click.option("--runs", type=click.IntRange(1), help="Inputs to execute; fewer in the given time are inconclusive.")
 @seed_option

@@ -21,7 +21,7 @@ from heaplaw.properties.mutation import HUNG, KILLED, PUBLISHED, SURVIVED, Judge
 from heaplaw.properties.verdict import INCONCLUSIVE, PASSED, SELF_TEST_FAILED
 
 from . import report
-from .options import Duration, bar, console, json_option, seed_option
+from .options import Duration, bar, complete_target, console, json_option, seed_option
 
 _DEFAULT_TIME = "5s"
 _LEAST = 90  # percent
@@ -57,7 +57,7 @@ class Score(NamedTuple):
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_target)
 @click.option("--time", "seconds", type=Duration(), default=_DEFAULT_TIME, show_default=True, help="CPU time a mutant.")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="Judge so many, drawn at random.")

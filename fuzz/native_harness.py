@@ -9,7 +9,9 @@ and once a law is muted.  What takes this process along is for whoever started i
 ('buddy,pages=64',)
 """
 
+import gc
 import sys
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -27,6 +29,7 @@ from .mutator import LONG, MOST, Mutator, apart, random_codes, together
 
 _STEERED = 0.25  # of the new inputs
 _FURTHER = 0.4  # of the children
+_TIDY = 64  # inputs between two collections of garbage: heaps end in them, and that is code of the library
 
 
 class Literal(Mutator):
@@ -66,6 +69,8 @@ class Counted(Harness):
         if not self._ready:
             self.prepare()
         self.report.executed += 1
+        if not self.report.executed % _TIDY:
+            gc.collect()
         body = unpack(data)
         if body is None:
             self._look()
@@ -91,6 +96,10 @@ class Counted(Harness):
             raise LawBroken(told(self.names[0], found))
         self._look()
         return 0
+
+    def fuzz(self, arguments: Sequence[str] | None = None) -> None:
+        gc.disable()  # it comes when it likes, and no run would be like another
+        super().fuzz(arguments)
 
     def _instrumented(self) -> tuple[str, ...]:
         """Nothing of Python: the library has brought its counters along."""

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from heaplaw.impls.registry import BUILT_IN, KERNELS
 from heaplaw.lawbook import LAWS, meant
 from heaplaw.properties.verdict import USAGE
 
@@ -75,6 +76,11 @@ def writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> 
         if value.is_dir() or not os.access(value if value.exists() else folder, os.W_OK):
             raise Problem(f"cannot write {value}: no permission, or a folder of that name")
     return value
+
+
+def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For the shell: names that a target may begin with."""
+    return [name for name in (*BUILT_IN, *KERNELS, "malloc:glibc") if name.startswith(incomplete)]
 
 
 def known_laws(names: Iterable[str], where: str = "") -> None:

@@ -18,7 +18,7 @@ from heaplaw.trace import Trace
 
 from . import report
 from .extras import SYMBOLIC, needed
-from .options import Duration, Problem, bar, console, json_option, make_folder, seed_option
+from .options import Duration, Problem, bar, complete_target, console, json_option, make_folder, seed_option
 
 if TYPE_CHECKING:
     from heaplaw.properties.proofs.asking import Asked
@@ -32,7 +32,7 @@ _TITLES = {
 
 
 @click.command()
-@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=complete_target)
 @click.option("--theorem", "theorems", multiple=True, metavar="ID", help="Only this one; may be repeated.")
 @click.option("--method", "methods", multiple=True, type=click.Choice(METHODS), help="Only this way; may be repeated.")
 @click.option("--controls/--no-controls", default=True, show_default=True, help="Wrong kernels, which must be refuted.")

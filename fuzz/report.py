@@ -12,6 +12,7 @@ from rich.table import Table
 
 from heaplaw.contract import Contract
 from heaplaw.impls.bugs import gallery
+from heaplaw.impls.native.linux.building import cache
 from heaplaw.impls.registry import BUILT_IN, factory, is_linux
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import birth_name
@@ -336,6 +337,16 @@ def listing() -> str:
     laws = {law.id: {"sentence": law.sentence, "needs": law.needs, "source": law.source} for law in LAWS.values()}
     bugs = {bug.name: {key: value for key, value in bug._asdict().items() if key != "build"} for bug in gallery()}
     return to_json({"format": "heaplaw list 1", "targets": targets, "laws": laws, "bugs": bugs})
+
+
+def other_targets() -> list[str]:
+    """What can be checked besides the built-in targets, one line a kind; which kernels are built here."""
+    built = sorted({f"linux:{path.stem.rpartition('-')[0]}@{path.parent.name}" for path in cache().glob("*/*-4096.so")})
+    return [
+        "your own: package.module:Class, path/file.py:Class, ./library.so (see heaplaw.h), or --source FILE.c",
+        "mallocs of this machine: malloc:glibc, malloc:jemalloc, malloc:mimalloc, malloc:tcmalloc, malloc:./library.so",
+        f"the kernel's own code: {', '.join(built) or 'none is built yet; see heaplaw build-linux --help'}",
+    ]
 
 
 def to_json(value: Any) -> str:
