@@ -51,7 +51,11 @@ def _load(store: Corpus, targets: tuple[str, ...]) -> list[Loaded]:
 @click.argument("targets", nargs=-1, shell_complete=complete_target)
 @json_option
 def list_command(place: str, targets: tuple[str, ...], json_path: Path | None) -> int:
-    """Count the inputs of TARGETS.  Ends with 3 where there are none."""
+    """Count the inputs of TARGETS.  Ends with 3 where there are none.
+
+    \b
+    Example: heaplaw corpus list corpus
+    """
     loaded = _load(_open(place), targets)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("target", overflow="fold")
@@ -80,6 +84,9 @@ def check_command(place: str, targets: tuple[str, ...]) -> int:
     """Run every input, and hold every file against its name.
 
     Ends with 1 where an input breaks a law, with 3 where a file is damaged or there is nothing to run.
+
+    \b
+    Example: heaplaw corpus check corpus tlsf
     """
     loaded, broken, ran = _load(_open(place), targets), 0, 0
     with bar("running", sum(len(one.inputs) for one in loaded), "inputs") as progress:
@@ -108,7 +115,11 @@ def broken_by(target: str, data: bytes) -> str:
 @click.argument("others", nargs=-1, required=True, metavar="OTHER...")
 @click.option("--target", "targets", multiple=True, help="Only this one; may be repeated.")
 def merge_command(place: str, others: tuple[str, ...], targets: tuple[str, ...]) -> int:
-    """Take into PLACE what is whole in other corpora."""
+    """Take into PLACE what is whole in other corpora.
+
+    \b
+    Example: heaplaw corpus merge corpus s3://bucket/corpus
+    """
     store = _open(place)
     for other in others:
         try:
@@ -127,7 +138,11 @@ def merge_command(place: str, others: tuple[str, ...], targets: tuple[str, ...])
 @click.option("--floor", type=click.IntRange(1), default=FLOOR, show_default=True, help="Inputs that a target keeps.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing.")
 def prune_command(place: str, targets: tuple[str, ...], floor: int, dry_run: bool) -> int:
-    """Keep the smallest input for every abstract state and every line of the allocator that any of them reaches."""
+    """Keep the smallest input for every abstract state and every line of the allocator that any of them reaches.
+
+    \b
+    Example: heaplaw corpus prune corpus tlsf --dry-run
+    """
     store = _open(place)
     for one in _load(store, targets):
         factory(one.target)
@@ -144,7 +159,11 @@ def prune_command(place: str, targets: tuple[str, ...], floor: int, dry_run: boo
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...", type=click.Path(path_type=Path))
 @click.option("--target", default="", help="What it is to be an input of; a trace may name its own.")
 def add_command(place: str, traces: tuple[Path, ...], target: str) -> int:
-    """Turn trace files or recordings into the nearest inputs."""
+    """Turn trace files or recordings into the nearest inputs.
+
+    \b
+    Example: heaplaw corpus add corpus counterexamples/*.trace
+    """
     store = _open(place)
     for path in traces:
         trace = read_recording(path).trace
@@ -160,7 +179,11 @@ def add_command(place: str, traces: tuple[Path, ...], target: str) -> int:
 @click.option("--target", default="", help="Whose input it is.", show_default="the name of its folder")
 @click.option("-o", "--output", type=click.Path(path_type=Path), callback=writable, metavar="TRACE")
 def trace_command(file: Path, target: str, output: Path | None) -> int:
-    """Write the operations that an input FILE means."""
+    """Write the operations that an input FILE means.
+
+    \b
+    Example: heaplaw corpus trace corpus/tlsf/0a1b2c --target tlsf -o input.trace
+    """
     try:
         trace = as_trace(target or file.absolute().parent.name, file.read_bytes())
     except ValueError as problem:

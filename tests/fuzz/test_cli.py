@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from heaplaw.fuzz.cli import cli
 from heaplaw.lawbook import LAWS
 
 DATA = Path(__file__).parent.parent / "data"
@@ -252,10 +254,14 @@ def test_wrong_files(heaplaw, tmp_path):
     assert str(cut) in one_line(err)
 
 
-COMMANDS = [(), ("list",), ("check",), ("machine",), ("replay",), ("import",), ("minimize",), ("reproduce", "zram")]
+def every_command(group=cli, path=()):
+    """All commands, and those of groups."""
+    yield path
+    for name, command in group.commands.items():
+        yield from every_command(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", list(every_command()), ids=" ".join)
 def test_help_has_an_example(heaplaw, command):
     """Every command's help shows an example."""
     code, out, _ = heaplaw(*command, "--help")
