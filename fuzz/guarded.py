@@ -53,6 +53,7 @@ _STEPWISE = ("plain", "hypothesis")  # engines that do nothing for long without 
 _MOST_LOSSES, _MOST_UNCLEAR = 10, 3  # of forks: after them the target is left alone; without a trace that does it again
 _TRIES, _LOOKS = 600, 200  # of a round, for making a violation small; counted, so that the clock decides nothing
 _SMALL_SECONDS, _SLOW_SECONDS = 40.0, 20.0  # unless it takes much too long; where each try costs its whole limit
+_LEAST_SECONDS = 5.0  # for making one small, however late it is
 _QUICK_SECONDS = 10.0  # where a try needs no fork
 _PATIENCE = 2.0  # seconds of CPU time that a try may take
 _PICTURE_SECONDS = _MAKE_SECONDS = 10.0
@@ -82,7 +83,12 @@ class _Guard:
         self.target: str = job["target"]
         self.memory, self.patience = int(job["memory"]), float(job["patience"])
         self.crumbs: Recorder = job["crumbs"]
+        self._until = time.monotonic() + float(job.get("seconds", float("inf")))
         self._builders: dict[str, Callable[[], Any]] = {}
+
+    def share(self, usual: float) -> float:
+        """Seconds for making one finding small: a third of what is left, so that many do not cost many times that."""
+        return max(_LEAST_SECONDS, min(usual, (self._until - time.monotonic()) / 3))
 
     def fork(self, call: Callable[[], Any], patience: float = 0.0, *, stepwise: bool = True) -> Outcome:
         """Do it in a fork, which hangs when it does no operation for so long."""
@@ -108,7 +114,7 @@ class _Guard:
 
     def examine(self, target: str, operations: Sequence[Operation], kind: str, mute: Sequence[str] = ()) -> Cause:
         """Which of them takes the process along?"""
-        seconds = _SMALL_SECONDS if kind == CRASH else _SLOW_SECONDS
+        seconds = self.share(_SMALL_SECONDS if kind == CRASH else _SLOW_SECONDS)
         patience = min(_PATIENCE, self.patience)
         return examine(target, operations, kind, seconds, mute=mute, patience=patience, memory=self.memory)
 
@@ -136,7 +142,7 @@ class _Guard:
 
             if not fails(operations):
                 continue
-            deadline = time.monotonic() + _SMALL_SECONDS
+            deadline = time.monotonic() + self.share(_SMALL_SECONDS)
             small = minimize(operations, fails, _TRIES, _LOOKS, deadline=deadline)
             for best in (small, operations):
                 if (seen := self.breaks(target, best, way)) is not None:
