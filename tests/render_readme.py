@@ -29,6 +29,7 @@ MATRIX = Path(__file__).parent / "data/kill_matrix.json"
 SCORES = Path(__file__).parent / "data/mutation_scores.json"
 PAGE = Path(__file__).parent.parent / "properties/proofs/README.md"
 PROOFS = Path(__file__).parent / "data/proofs.json"
+AGAINST = Path(__file__).parent / "data/against.json"
 CERTIFICATES = Path(__file__).parent / "data/certificates.json"
 
 
@@ -191,6 +192,31 @@ def proof_table() -> str:
     return "\n".join(rows)
 
 
+def against_table() -> str:
+    """The engines beside what people would otherwise write, of one run."""
+    seen = json.loads(AGAINST.read_text())
+    titles = ("tool", "found", "median time", "10 % to 90 %", "operations", "faster than `plain`", "shorter", "longer")
+    rows = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for row in seen["tools"]:
+        found = f"{row['found']} of {row['hunts']}"
+        beside = [f"{row[key]} bugs" if row is not seen["tools"][0] else "-" for key in ("faster", "shorter", "longer")]
+        figures = (found, row["median"], f"{row['low']} to {row['high']}", f"{row['length']:g}")
+        rows.append("| " + " | ".join((f"`{row['tool']}`", *figures, *beside)) + " |")
+    return "\n".join(rows)
+
+
+def rate_table() -> str:
+    """Checked operations a second in the same run, and how many times as many `plain` makes."""
+    rates = json.loads(AGAINST.read_text())["rates"]
+    first, *_ = rates
+    targets = list(rates[first])
+    rows = ["| tool | " + " | ".join(f"`{target}`" for target in targets) + " |", "|---" * (len(targets) + 1) + "|"]
+    for tool, seen in rates.items():
+        cells = [f"{seen[t]:,.0f}" + (f" ({rates[first][t] / seen[t]:.1f}x)" if tool != first else "") for t in targets]
+        rows.append(f"| `{tool}` | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def theorem_list() -> str:
     """Every theorem, by target."""
     rows, last = [], ""
@@ -213,6 +239,7 @@ def rendered(text: str) -> str:
         "targets": target_table, "laws": law_table, "certificates": certificate_table,
         "matrix": matrix_table, "shares": matrix_summary, "mutants": mutant_table,
         "proofs": proof_table, "theorems": theorem_list, "law-pages": law_pages, "operations": operation_table,
+        "against": against_table, "rates": rate_table,
     }  # fmt: skip
     for name, table in tables.items():
         if f"<!-- {name} -->" not in text:

@@ -43,7 +43,7 @@ OURS = ("plain", "hypothesis", "fuzz")
 RIVALS = ("rules", "audits", "lists", "atheris", "random", "crosshair")
 STEPS = 50  # operations of an example, as Hypothesis has it for state machines
 RATED = ("tlsf,arena=4096", "percpu-bitmap,unit=256,block=64,chunks=2", "buddy,pages=64", "zsmalloc")
-_SHRINKING = 20.0  # seconds of processor time that a rival has to make small what it has found
+_SHRINKING = 4.0  # seconds of processor time that a rival has to make small what it has found
 _BUSY = 4.0  # times as long a hunt may take by the clock, on a machine that does other things too
 _LATE = 60.0  # seconds of wall time beyond that, for a process on a busy machine
 _OFTEN = {Kind.ALLOC: 6, Kind.FREE: 4}  # to one of every other kind
