@@ -229,16 +229,92 @@ WRONG = [
     (["replay", SQLITE], "names no target; say --target NAME"),
     (["replay", SQLITE, "--target", "buddy", "--maintain", "compact"], "has no maintenance 'compact'"),
     (["import", SQLITE], "-o"),
+    (["check", "own.py:NoContract"], "has no 'contract'; a target needs contract, alloc and free"),
+    (["check", "own.py:NoFree"], "has no 'free'"),
+    (["check", "own.py:NotAContract"], "the contract of own.py:NotAContract is 5; it must be a heaplaw.Contract"),
+    (["check", "own.py:NeedsASize"], "cannot make 'own.py:NeedsASize'"),
+    (["check", "own.py:Absent"], "own.py has no 'Absent'"),
+    (["check", "garbled.py:X"], "cannot import garbled.py: SyntaxError"),
+    (["check", "needy.py:X"], "cannot import needy.py: ModuleNotFoundError: No module named 'no_such_module'"),
+    (["check", "./missing.so"], "no such file: ./missing.so"),
+    (["check", "malloc:nope"], "no malloc 'nope'; known are glibc"),
+    (["check", "linux:nope"], "of the kernel there are linux:percpu"),
+    (["check", "buddy", "--html", "/no/such/folder/x.html"], "cannot write /no/such/folder/x.html"),
+    (["check", "buddy", "--jobs", "0"], "--jobs"),
+    (["explore", "nope"], "unknown target 'nope'"),
+    (["selftest", "XX9"], "no bug 'XX9' in the gallery; 'heaplaw list --bugs' names them"),
+    (["mutate", "nope"], "'nope' is not built in"),
+    (["minimize", "empty.trace"], "the file is empty"),
+    (["compare", "tlsf", "nope"], "unknown target 'nope', and no function"),
+    (["compare", "tlsf", "buddy", "--threshold", "foo=+1"], "unknown figure 'foo'"),
+    (["compare", "tlsf", "buddy", "--threshold", "footprint=abc"], "is no threshold; write footprint=+5%"),
+    (["compare", "own.py:Fine@nope", "own.py:Fine"], "is in no git repository"),
+    (["reproduce", "nope"], "no published result 'nope'; there are percpu-frees"),
+    (["campaign", "/proc/nowhere", "tlsf", "--time", "1s"], "cannot make the folder /proc/nowhere"),
+    (["gate"], "no heaplaw.toml and no [tool.heaplaw]"),
+    (["init", "/proc/nowhere"], "cannot make the folder /proc/nowhere"),
+    (["build-linux", "--source", "/no/such/tree"], "no such file: /no/such/tree"),
+    (["corpus", "trace", "missing"], "missing"),
+    (["list", "--lwas"], "Did you mean '--laws'?"),
 ]
+
+OWN = """
+from heaplaw import Contract
+
+class Fine:
+    contract = Contract(arena=64)
+    def alloc(self, size): return None
+    def free(self, handle): pass
+
+class Lists(Fine):
+    def alloc(self, size): return [1]
+
+class NotAContract(Fine):
+    contract = 5
+
+class NeedsASize(Fine):
+    def __init__(self, size): pass
+
+class NoContract:
+    def alloc(self, size): return None
+    def free(self, handle): pass
+
+class NoFree:
+    contract = Contract(arena=64)
+    def alloc(self, size): return None
+"""
+
+
+@pytest.fixture
+def wrong_files(monkeypatch, tmp_path):
+    """Modules and traces with something wrong in them, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    needy = "import no_such_module"
+    for name, text in {"own.py": OWN, "garbled.py": "def f(:", "needy.py": needy, "empty.trace": ""}.items():
+        (tmp_path / name).write_text(text)
 
 
 @pytest.mark.parametrize(("words", "says"), WRONG, ids=[" ".join(w[:3]).replace("/", "_")[-40:] for w, _ in WRONG])
-def test_wrong_input(heaplaw, monkeypatch, tmp_path, words, says):
+def test_wrong_input(heaplaw, wrong_files, words, says):
     """Bad input: one clear line, exit code 2, no traceback."""
-    monkeypatch.chdir(tmp_path)
     code, _, err = heaplaw(*words)
     assert code == 2
     assert says in one_line(err)
+
+
+def test_an_answer_that_is_no_address(heaplaw, wrong_files):
+    """An allocator that answers with a list breaks a law, and is told so in words."""
+    code, out, err = heaplaw("check", "own.py:Lists", "--ops", 200, "--jobs", 1)
+    assert (code, err) == (1, "")
+    assert "alloc answered [1], which is no address: a whole number, or None for no memory" in out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="not run: there is no /dev/full")
+def test_a_full_disk(heaplaw):
+    """A report that does not fit is said in one line, and no success is claimed."""
+    code, _, err = heaplaw("check", "buddy", "--ops", 200, "--jobs", 1, "--json", "/dev/full")
+    assert code == 2
+    assert "No space left on device" in one_line(err)
 
 
 def test_wrong_files(heaplaw, tmp_path):

@@ -70,7 +70,7 @@ class TestFeedback:
         with guards([name], Bounds()) as crew:
             [tally], _ = fresh(crew, [name], "fuzz", 0, ())
             session = NativeSession(crew, tally, 1_000_000, SEED, Settings(coverage="code", runs=RUNS), most=1)
-            session.go(time.monotonic() + 90)
+            session.go(time.monotonic() + 300)
         [found] = tally.findings
         assert found.violation.law == "disjoint"
         assert [op.size for op in found.trace.operations] == [24, 1023, 3, 512, 65, 2049, 8, 255]

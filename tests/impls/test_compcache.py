@@ -4,7 +4,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from heaplaw import Block, FreeRegion, InvalidFree, Kind, Operation, Refusal, Request, Shadow
@@ -193,6 +193,7 @@ class TestExactRefusal:
         assert_sound(store, {kept: 4000})
         assert store.alloc(97) is not None
 
+    @settings(suppress_health_check=[HealthCheck.too_slow])  # a draw waited ten seconds on a machine full of work
     @given(data=st.data())
     def test_serving_is_predicted(self, data):
         """The sum of free bytes and pages tells every answer beforehand, for every granule and choice of lists."""
