@@ -6,12 +6,18 @@
 
 import multiprocessing
 import resource
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any, TypeVar
 
 _MEMORY = 4 << 30  # bytes of address space of a process
+_LEAVING = 1.0  # seconds for a worker that is asked to leave
 _Answer = TypeVar("_Answer")
 
 
@@ -36,7 +42,7 @@ def each(
     start = 0
     while start < len(work):
         end = len(work) if together is None else start + together * jobs
-        with ProcessPoolExecutor(jobs, context, _limit) as pool:
+        with ProcessPoolExecutor(jobs, context, _limit) as pool, _stoppable(pool):
             for future in [pool.submit(call, *arguments) for arguments in work[start:end]]:
                 lost = False
                 try:
@@ -51,6 +57,37 @@ def each(
                     break
 
 
+@contextmanager
+def _stoppable(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """Where the work ends early, what has not begun is not done; where somebody has stopped it, nothing goes on."""
+    try:
+        yield
+    except BaseException as stop:
+        pool.shutdown(wait=False, cancel_futures=True)
+        if isinstance(stop, KeyboardInterrupt):
+            _end(multiprocessing.active_children())
+        raise
+
+
+def _end(workers: Sequence[BaseProcess]) -> None:
+    """Ask them to leave, which ends what they have started; then make them."""
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join(_LEAVING)
+        worker.kill()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(number)
+
+
 def _limit() -> None:
-    """What eats memory is to feel it before the machine does."""
+    """What eats memory is to feel it before the machine does.
+
+    An interrupt is left to whoever started the worker: in here it can be lost in what a library does when it cleans up.
+    Programs that are started from here hear it all the same, as they would not if it were ignored.
+    """
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.signal(signal.SIGTERM, _leave)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
