@@ -5,7 +5,6 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from heaplaw.properties.processes import each
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 
 from . import report
@@ -93,8 +93,12 @@ def _all(names: Sequence[str], scale: Scale, seed: int, jobs: int) -> Iterator[M
     if min(jobs, len(names)) == 1:
         yield from ((name, *make(name)) for name in names)
         return
-    with ProcessPoolExecutor(min(jobs, len(names))) as pool:
-        yield from ((name, *one) for name, one in zip(names, pool.map(make, names), strict=True))
+
+    def lost(index: int, problem: Exception) -> tuple[Outcome, Verdict, float]:
+        raise problem
+
+    made = each(make, [(name,) for name in names], lost, jobs=min(jobs, len(names)))
+    yield from ((name, *one) for name, one in zip(names, made, strict=True))
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
