@@ -2,6 +2,7 @@
 
 import doctest
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -71,3 +72,17 @@ def test_every_page_says_something() -> None:
     assert {"README.md", "spec/README.md", "impls/README.md", "properties/README.md"} <= {str(page) for page in PAGES}
     tried = [block for page in PAGES for block in blocks(ROOT / page) if block.language == "console"]
     assert sum(not block.left_out for block in tried) >= 5
+
+
+@pytest.mark.parametrize("page", [*PAGES, Path("impls/bugs/README.md"), Path("properties/proofs/README.md"),
+                                  Path("fuzz/published/README.md")], ids=str)  # fmt: skip
+def test_links(page: Path) -> None:
+    """What a page points at is there, and so is the heading."""
+    text = (ROOT / page).read_text()
+    for place, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", text):
+        target = (ROOT / page).parent / place if place else ROOT / page
+        assert target.exists(), f"{page} points at {place}"
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.M)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in anchors, f"{page} points at {place}#{heading}"
