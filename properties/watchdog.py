@@ -26,8 +26,8 @@ _SOON = 0.001  # for a watchdog whose time has run out while another was on guar
 
 
 def _bark(signum: int, frame: FrameType | None) -> None:
-    if frame is not None and str(frame.f_globals.get("__name__")).startswith("hypothesis."):
-        signal.setitimer(signal.ITIMER_PROF, _SOON, AGAIN)  # it listens to the garbage collector: see AGAIN
+    if frame is not None and str(frame.f_globals.get("__name__")).startswith(("hypothesis.", "z3.")):
+        signal.setitimer(signal.ITIMER_PROF, _SOON, AGAIN)  # one hears the garbage collector, one finalizes: see AGAIN
         return
     raise Hang
 
