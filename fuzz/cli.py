@@ -181,7 +181,7 @@ def check(
     out = console()
     with isolating.guards(apart, isolating.Bounds(memory, patience), jobs) as crew:
         sound, lost = isolating.fresh(crew, apart, engine, budget, only)
-        known = sound + [Tallying(name, engine, 0, 0, only).tally for name in here if floor]
+        known = sound + [Tallying(name, engine, 0, 0, only).done() for name in here if floor]
         floors = _floors(floor, known)
         if save is not None:
             make_folder(save)

@@ -257,15 +257,15 @@ def told(name: str, found: Violation) -> str:
     return f"{name} breaks {found.law}: expected {found.expected}; seen {found.seen}\n{trace}"
 
 
-def main() -> None:
-    """``python -m heaplaw.fuzz.harness TARGET [libFuzzer's options and corpus folders]``."""
+def start(module: str, harness: Callable[[str], "Harness"]) -> None:
+    """``python -m heaplaw.fuzz.MODULE TARGET [libFuzzer's options and corpus folders]``."""
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        print("heaplaw: which target? python -m heaplaw.fuzz.harness TARGET [-runs=N] [CORPUS]", file=sys.stderr)
+        print(f"heaplaw: which target? python -m heaplaw.fuzz.{module} TARGET [-runs=N] [CORPUS]", file=sys.stderr)
         sys.exit(USAGE)
-    Harness(sys.argv[1]).fuzz([sys.argv[0], *sys.argv[2:]])
+    harness(sys.argv[1]).fuzz([sys.argv[0], *sys.argv[2:]])
 
 
 if __name__ == "__main__":
     from heaplaw.fuzz import harness as known  # the module by its own name, which its reports are pickled under
 
-    known.main()
+    known.start("harness", known.Harness)

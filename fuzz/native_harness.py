@@ -10,7 +10,6 @@ and once a law is muted.  What takes this process along is for whoever started i
 """
 
 import gc
-import sys
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -20,10 +19,9 @@ from heaplaw.impls.native.target import Native
 from heaplaw.impls.native.watching import watchable
 from heaplaw.operations import Kind
 from heaplaw.properties.steering import LENGTH
-from heaplaw.properties.verdict import USAGE
 
 from .foretold import Foretold, OneCall, foretell, in_one_call
-from .harness import Harness, LawBroken, Plan, told
+from .harness import Harness, LawBroken, Plan, start, told
 from .inputs import PREFIX, START, refusal, unpack
 from .mutator import LONG, MOST, Mutator, apart, random_codes, together
 
@@ -106,15 +104,7 @@ class Counted(Harness):
         return ()
 
 
-def main() -> None:
-    """``python -m heaplaw.fuzz.native_harness TARGET [libFuzzer's options and corpus folders]``."""
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        print("heaplaw: which target? python -m heaplaw.fuzz.native_harness TARGET [-runs=N] [CORPUS]", file=sys.stderr)
-        sys.exit(USAGE)
-    Counted(sys.argv[1]).fuzz([sys.argv[0], *sys.argv[2:]])
-
-
 if __name__ == "__main__":
     from heaplaw.fuzz import native_harness as known  # the module by its own name
 
-    known.main()
+    start("native_harness", known.Counted)

@@ -12,16 +12,17 @@ from rich.table import Table
 
 from heaplaw.contract import Contract
 from heaplaw.impls.bugs import gallery
-from heaplaw.impls.native.linux.building import cache
-from heaplaw.impls.registry import BUILT_IN, factory, is_linux
+from heaplaw.impls.registry import BUILT_IN, factory
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import birth_name
 from heaplaw.properties.floors import Measured
 from heaplaw.properties.reached import WORDS, class_of
 from heaplaw.properties.recorded import Recording
 from heaplaw.properties.replay import Figures
-from heaplaw.properties.strip import strips
 from heaplaw.properties.verdict import Finding, Status, Tally
+
+from .reports.wording import details, picture
+from .trace_files import telling_name
 
 SYMBOLS = {
     Status.PASSED: "ok",
@@ -160,17 +161,10 @@ def floors(measured: Sequence[Measured]) -> list[dict[str, Any]]:
 
 def show_finding(console: Console, finding: Finding, again: str = "") -> None:
     """A counterexample: the law in words, the trace as heap strips, and ``again``, how to see it once more."""
-    violation = finding.violation
-    law = LAWS[violation.law]
+    law = LAWS[finding.violation.law]
     lines = [f"\n[bold red]{escape(finding.target)} breaks {law.id}[/]: {escape(law.sentence)}"]
-    lines += [escape(f"  expected {violation.expected}"), escape(f"  seen     {violation.seen}")]
-    lines += [escape(f"  {line}") for line in finding.said]
-    picture = finding.picture or strips(factory(finding.target), finding.trace.operations, found=violation)
-    lines += [f"  {_coloured(line)}" for line in picture]
-    if finding.told:
-        lines += ["  in the code's own terms:", *(escape(f"    {line}") for line in finding.told)]
-    if is_linux(finding.target):
-        lines.append("  (the kernel's own code, on a shim in user space; unconfirmed by its maintainers)")
+    lines += [escape(f"  {line}") for line in details(finding)]
+    lines += [f"  {_coloured(line)}" for line in picture(finding)]
     console.print("\n".join([*lines, *([escape(f"  {again}")] if again else [])]), highlight=False, soft_wrap=True)
 
 
@@ -203,10 +197,8 @@ def _save_trace(folder: Path, finding: Finding) -> Path:
 
 
 def trace_path(folder: Path, finding: Finding) -> Path:
-    """Where a finding's trace file is written: a telling name."""
-    name = finding.target.split(",")[0]
-    plain = "".join(letter if letter.isalnum() or letter in "-.@" else "_" for letter in name)
-    return folder / f"{plain}-{finding.violation.law}.trace"
+    """Where a finding's trace file is written."""
+    return folder / f"{telling_name(finding.target, finding.violation.law)}.trace"
 
 
 def as_json(
@@ -341,6 +333,8 @@ def listing() -> str:
 
 def other_targets() -> list[str]:
     """What can be checked besides the built-in targets, one line a kind; which kernels are built here."""
+    from heaplaw.impls.native.linux.building import cache  # no other command needs what that imports
+
     built = sorted({f"linux:{path.stem.rpartition('-')[0]}@{path.parent.name}" for path in cache().glob("*/*-4096.so")})
     return [
         "your own: package.module:Class, path/file.py:Class, ./library.so (see heaplaw.h), or --source FILE.c",

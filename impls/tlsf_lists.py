@@ -13,6 +13,7 @@ words of their payload; which words, the allocator says.  Block 0 is no block.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import compress
 
 from heaplaw.protocol import ListBit
@@ -93,8 +94,14 @@ class SegregatedLists:
         told.update(compress(range(len(row_bits)), row_bits))
         told.update([row for row in range(min(len(row_bits), rows.bit_length())) if rows >> row & 1])
         for row in sorted(told):
-            bits = row_bits[row]
-            yield ListBit(f"row {row}", tuple([(row, s) for s in range(1 << sl)]), bool(rows >> row & 1))
-            for s in range(1 << sl):
-                if bits >> s & 1 or heads[row << sl | s]:
-                    yield ListBit(f"list {row},{s}", ((row, s),), bool(bits >> s & 1))
+            bits, first, names = row_bits[row], row << sl, _names(row, sl)
+            yield ListBit(f"row {row}", names, bool(rows >> row & 1))
+            filled = [bool(head) for head in heads[first : first + len(names)]]
+            for s in [s for s, head in enumerate(filled) if head or bits >> s & 1]:
+                yield ListBit(f"list {row},{s}", names[s : s + 1], bool(bits >> s & 1))
+
+
+@cache
+def _names(row: int, sl: int) -> tuple[tuple[int, int], ...]:
+    """The lists of a row, as laws name them."""
+    return tuple([(row, s) for s in range(1 << sl)])

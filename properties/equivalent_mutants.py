@@ -68,9 +68,7 @@ EQUIVALENT: tuple[Entry, ...] = (
     ("tlsf_lists", _GUARD, (("left -= 1", "1 -> 2"), ("if left < 0:", "*"))),
     ("tlsf_lists", "shows more or fewer bits that are right; where one is wrong, another line has been changed", (
         ("told.update([row for row in range(min(len(row_bits), rows.bit_length())) if rows >> row & 1])", "*"),
-        ('yield ListBit(f"row {row}", tuple([(row, s) for s in range(1 << sl)]), bool(rows >> row & 1))', "1 -> 2"),
-        ("if bits >> s & 1 or heads[row << sl | s]:", "bits >> s & 1 -> bits >> s | 1"),
-        ("if bits >> s & 1 or heads[row << sl | s]:", "row << sl | s -> row << sl & s"),
+        ("for s in [s for s, head in enumerate(filled) if head or bits >> s & 1]:", "bits >> s & 1 -> bits >> s | 1"),
     )),
     ("tlsf_mapping", "the size that differs is refused in either case, here or by a search past the last list", (
         ("return rounded if rounded < self.most else 0", "rounded < self.most -> rounded <= self.most"),

@@ -7,8 +7,9 @@ Every phase yields 32-bit codes of the one codec, so what it can say, the fuzzer
 bytes can say too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
+from typing import NamedTuple
 
 from heaplaw.checker import Checker
 from heaplaw.codec import FIRST_BYTE, KINDS, Codec
@@ -21,7 +22,6 @@ _RARE = (
 )  # fmt: skip
 _WEIGHTS = (6, 2, 2, 1, 1, 3, 1, 3, 1, 1, 2, 1)
 _CIRCUMSTANCE = 24  # bits of a request's code before those of its group and caller
-SHORTEST, LONGEST = 150, 500  # operations of a run
 
 
 class Swarm:
@@ -295,17 +295,44 @@ def _of_object(c: Checker, kind: Kind, name: int) -> int:
     return FIRST_BYTE[kind] | c.shadow.names.index(name) << 8
 
 
-PHASES: tuple[Callable[[Swarm, Checker], Iterator[int]], ...] = (
+Phase = Callable[[Swarm, Checker], Iterator[int]]
+PHASES: tuple[Phase, ...] = (
     mix, mix, mix, fill, free_one, free_one, drain, checkerboard, island, maintain_twice, thin_out, hand_over, regrow,
     absorb, nonsense, insist, mapped,
 )  # fmt: skip
 
 
-def program(swarm: Swarm, c: Checker) -> Iterator[int]:
+def anything(swarm: Swarm, c: Checker) -> Iterator[int]:
+    """All kinds that this target knows, of sizes small and large, whatever the swarm has drawn."""
+    rng = swarm.rng
+    rare = [FIRST_BYTE[kind] for kind in _RARE if c.can(kind)]
+    kinds = [_ALLOC] * 6 + [_FREE] * 4 + rare
+    small = max(2, swarm.codec.selector(64))
+    while True:
+        if (kind := rng.choice(kinds)) == _ALLOC:
+            place = rng.randrange(16) if rng.random() < 0.5 else 0
+            yield _ALLOC | place << 20 | rng.randrange(1, rng.choice((small, 4096))) << 8
+        else:
+            yield kind | rng.getrandbits(24) << 8
+
+
+class Plan(NamedTuple):
+    """What a run is made of: phases, and its least and most operations."""
+
+    phases: Sequence[Phase]
+    shortest: int
+    longest: int
+
+
+STEERED = Plan(PHASES, 150, 500)
+OPENING = Plan((anything,), 40, 120)  # of the first runs: most bugs need no more, and are found at once
+
+
+def program(swarm: Swarm, c: Checker, plan: Plan = STEERED) -> Iterator[int]:
     """Codes for one run, phase after phase."""
-    left = swarm.rng.randrange(SHORTEST, LONGEST)
+    left = swarm.rng.randrange(plan.shortest, plan.longest)
     while left > 0:
-        for code in swarm.rng.choice(PHASES)(swarm, c):
+        for code in swarm.rng.choice(plan.phases)(swarm, c):
             yield swarm.at_home(code)
             left -= 1
             if left <= 0:

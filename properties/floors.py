@@ -18,12 +18,11 @@ against it; one on the command line that none of the targets can reach is a mist
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from heaplaw.impls.registry import BUILT_IN, TargetError, parse
-from heaplaw.lawbook import LAWS
+from heaplaw.lawbook import LAWS, meant
 
 from .reached import WORDS, is_word
 from .verdict import Tally
@@ -151,11 +150,9 @@ def _why_not(tally: Tally, word: str) -> str:
 def _number(word: str, number: Any) -> int:
     """The number of a floor.  Raises FloorError, for an unknown word too."""
     if not is_word(word) and word not in LAWS:
-        near = get_close_matches(word, [*WORDS, *LAWS], 1)
-        meant = f" (did you mean {near[0]!r}?)" if near else ""
-        known = ", ".join(WORDS)
+        known, guess = ", ".join(WORDS), meant(word, [*WORDS, *LAWS])
         raise FloorError(
-            f"unknown word {word!r} in a floor{meant}; the words are {known}, class 0, class 1 ..., and the laws' ids"
+            f"unknown word {word!r} in a floor{guess}; the words are {known}, class 0, class 1 ..., and the laws' ids"
         )
     if type(number) is not int or number < 0:
         raise FloorError(f"the floor of {word!r} is {number!r}; it must be a whole number")

@@ -19,7 +19,7 @@ from heaplaw.impls.registry import parse
 from heaplaw.operations import ATOMIC, Kind, Operation, birth_name
 
 from .lockstep import Numbers
-from .lockstep_percpu import KernelSide
+from .lockstep_percpu import PercpuSide
 
 Changes = list[tuple[str, str]]
 _COLUMNS = 9  # of a descriptor: chunk, block, then what varies
@@ -40,14 +40,14 @@ def told_of(target: str, operations: Sequence[Operation]) -> list[str]:
 
 def tell(operations: Sequence[Operation], built: Path, block: int = 4096, **parameters: int) -> list[str]:
     """Lines that say what the kernel's code does with these operations.  ValueError for senseless parameters."""
-    side = KernelSide(built, **{"unit": 32768, "chunks": 2, **parameters})  # its pages are of ``block`` bytes
+    side = PercpuSide(built, **{"unit": 32768, "chunks": 2, **parameters})  # its pages are of ``block`` bytes
     try:
         return list(_lines(operations, side, block))
     finally:
         side.destroy()
 
 
-def _lines(operations: Sequence[Operation], side: KernelSide, block: int) -> Iterator[str]:
+def _lines(operations: Sequence[Operation], side: PercpuSide, block: int) -> Iterator[str]:
     names = side.words("descriptors")
     numbers = side.numbers()
     before, listed = _descriptors(numbers), _slots(numbers)

@@ -11,49 +11,44 @@ True
 from pathlib import Path
 from typing import Any
 
-from heaplaw import Refusal
 from heaplaw.impls.native.linux.building import cache, library
 from heaplaw.impls.native.linux.zbud import ORDER, PAGE
-from heaplaw.impls.native.target import REFUSALS
 from heaplaw.impls.zbud import _BUDDY, _COUNTS, Zbud
 from heaplaw.operations import Kind, Operation
 
 from .lockstep import Make, Numbers, Shape, Side, packed
-from .lockstep_percpu import KernelSide
+from .lockstep_kernel import KernelSide, Model
 
 KINDS = ("lru", "buddies", "pool")
-_INVALID = next(number for number, refusal in REFUSALS.items() if refusal is Refusal.INVALID)
 _RECLAIM = ("reclaim", "reclaim-refuse-first", "reclaim-refuse-second", "reclaim-reenter")
 SHAPES = tuple(Shape({"pages": pages}, PAGE, 1024, live=live, maintenance=_RECLAIM)
                for pages, live in ((4, 8), (16, 30), (256, 300)))  # fmt: skip
 
 
-class ModelPool:
+class ModelPool(Model):
     """The Python model."""
 
-    def __init__(self, pool: Zbud) -> None:
-        self.pool = pool
-        self._handles: dict[int, int] = {}
+    heap: Zbud
 
     def do(self, operation: Operation) -> Any:
         """The handle or refusal; of reclaim, pages freed, objects moved, and handles that were given up; None."""
         kind, name, size, align, mode = operation
         if kind == Kind.ALLOC:
-            answer = self.pool.alloc(size, align)
+            answer = self.heap.alloc(size, align)
             if isinstance(answer, int):
                 self._handles[name] = answer
             return answer
         if kind == Kind.FREE and (handle := self._handles.pop(name, None)) is not None:
-            self.pool.free(handle)
+            self.heap.free(handle)
         if kind == Kind.MAINTAIN:
-            done = self.pool.maintain(str(mode))
+            done = self.heap.maintain(str(mode))
             ended = set(done.evicted)
             self._handles = {name: handle for name, handle in self._handles.items() if handle not in ended}
             return (done.pages_freed, 0, *done.evicted)
         return None
 
     def numbers(self) -> Numbers:
-        pool = self.pool
+        pool = self.heap
         ints, stride = pool._ints, pool._page_ints
         pages: list[int] = []
         for page in pool.lru():
@@ -63,21 +58,11 @@ class ModelPool:
         lists = [word for at, head in enumerate(heads) for page in pool._walk(_BUDDY, head) for word in (at, page)]
         return {"lru": packed(pages), "buddies": packed(lists), "pool": packed([0, pool.pool_size])}
 
-    def words(self, kind: str) -> tuple[str, ...]:
-        raise NotImplementedError("the kernel's side knows")
-
-    def destroy(self) -> None:
-        self.pool.destroy()
-
 
 class KernelPool(KernelSide):
     """The kernel's code."""
 
     kinds = KINDS
-    defaults = {}  # noqa: RUF012
-
-    def _ask(self, size: int, align: int, mode: int) -> int:
-        return int(self._lib.heaplaw_alloc(self._heap, size)) if align == 1 else _INVALID  # it has none to offer
 
 
 def sides(version: str = "", folder: Path | None = None, model: type[Zbud] = Zbud) -> Make:

@@ -18,20 +18,17 @@ import ctypes
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from heaplaw import Refusal
 from heaplaw.impls.native.linux.building import cache, library
 from heaplaw.impls.native.linux.zsmalloc import PAGE, is_of_four
 from heaplaw.impls.native.linux.zsmalloc_model import KINDS, Twelve, numbers
-from heaplaw.impls.native.target import REFUSALS
 from heaplaw.impls.zsmalloc import Zsmalloc
 from heaplaw.operations import Kind, Operation
 
-from .lockstep import Course, Make, Numbers, Shape, Side, packed, random_course
-from .lockstep_percpu import KernelSide
+from .lockstep import Make, Numbers, Shape, Side, packed
+from .lockstep_kernel import KernelSide, Model
 
-_INVALID = next(number for number, refusal in REFUSALS.items() if refusal is Refusal.INVALID)
 _READ_ONLY, _WRITE_ONLY = 1, 2  # of the kernel's enum zs_mapmode
 SHAPES = tuple(
     Shape({"pages": pages}, PAGE, 1024, live=live, maintenance=("compact",))
@@ -45,11 +42,13 @@ def filling(name: int, size: int) -> bytes:
     return name.to_bytes(4, "little") * (size // 4) + bytes(size % 4)
 
 
-class ModelPool:
+class ModelPool(Model):
     """The Python model."""
 
+    heap: Zsmalloc
+
     def __init__(self, pool: Zsmalloc) -> None:
-        self.pool = pool
+        super().__init__(pool)
         self._objects: dict[int, tuple[int, int]] = {}  # name -> handle and size
         self._compacted = 0
 
@@ -57,34 +56,27 @@ class ModelPool:
         """The handle or refusal; of compaction, pages freed and a sum of all contents; None."""
         kind, name, size, align, mode = operation
         if kind == Kind.ALLOC:
-            answer = self.pool.alloc(size, align)
+            answer = self.heap.alloc(size, align)
             if isinstance(answer, int):
                 self._objects[name] = answer, size
-                self.pool.write(answer, 0, filling(name, size))
+                self.heap.write(answer, 0, filling(name, size))
             return answer
         if kind == Kind.FREE and (known := self._objects.pop(name, None)) is not None:
-            self.pool.free(known[0])
+            self.heap.free(known[0])
         if kind == Kind.MAINTAIN:
-            freed = self.pool.maintain(str(mode)).pages_freed
+            freed = self.heap.maintain(str(mode)).pages_freed
             self._compacted += freed
-            return freed, summed(self._objects, self.pool.read)
+            return freed, summed(self._objects, self.heap.read)
         return None
 
     def numbers(self) -> Numbers:
-        return {kind: packed(words) for kind, words in numbers(self.pool, self._compacted).items()}
-
-    def words(self, kind: str) -> tuple[str, ...]:
-        raise NotImplementedError("the kernel's side knows")
-
-    def destroy(self) -> None:
-        self.pool.destroy()
+        return {kind: packed(words) for kind, words in numbers(self.heap, self._compacted).items()}
 
 
 class KernelPool(KernelSide):
     """The kernel's code."""
 
     kinds = KINDS
-    defaults: ClassVar[dict[str, int]] = {}
 
     def __init__(self, built: Path, **parameters: int) -> None:
         super().__init__(built, **parameters)
@@ -92,9 +84,6 @@ class KernelPool(KernelSide):
         self._copy.argtypes = [ctypes.c_uint64] * 3 + [ctypes.c_char_p, ctypes.c_uint64, ctypes.c_uint32]
         self._objects: dict[int, tuple[int, int]] = {}
         self._bytes = ctypes.create_string_buffer(PAGE)
-
-    def _ask(self, size: int, align: int, mode: int) -> int:
-        return int(self._lib.heaplaw_alloc(self._heap, size)) if align == 1 else _INVALID  # it has none to offer
 
     def do(self, operation: Operation) -> Any:
         """As the model's."""
@@ -133,8 +122,3 @@ def sides(version: str = "", folder: Path | None = None, model: Callable[..., Zs
         return KernelPool(built, pages=pages), ModelPool(chosen(pages))
 
     return make
-
-
-def run(make: Make, operations: int, seed: int, late: Callable[[], bool] = lambda: False) -> Course:
-    """So many operations in lockstep, over all shapes.  Same seed, same result."""
-    return random_course(make, SHAPES, operations, seed, late=late)

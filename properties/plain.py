@@ -7,7 +7,7 @@ does, so shards run in any process and in any order.
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
-from itertools import cycle
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -19,7 +19,7 @@ from heaplaw.operations import Kind, Operation
 from heaplaw.runs import Violation, violation
 from heaplaw.twins import compare_twins
 
-from .events import Swarm, program
+from .events import OPENING, STEERED, Plan, Swarm, program
 from .reached import Watch
 from .state import abstract
 from .tallying import Tallying
@@ -30,6 +30,7 @@ NAME = "plain"
 _SEQUENCE_SECONDS = 3.0  # CPU time after which a run counts as hanging
 _SAMPLE_STATES = 4  # every fourth operation's abstract state is counted
 _DENSE, _DENSE_SHARE = 8, 0.2  # some runs audit eight times as often: what is wrong may not stay wrong
+_OPENINGS = 2  # runs of each configuration in which anything comes, before phases steer
 _TWIN_EVERY, _OFTEN = 16, 4  # every sixteenth run is made a second time; every fourth where groups are to be compared
 
 
@@ -68,9 +69,11 @@ def in_turn(
     sizes = {variant: first_sizes(build().contract, rng) for variant, build in builders.items()}
 
     def endless() -> "Iterator[tuple[str, Run, Violation | None]]":
-        for variant, build in cycle(builders.items()):
-            run = Run(build, Random(rng.getrandbits(64)), mute, sizes[variant])
-            yield variant, run, run.go()
+        for turn in count():
+            plan = OPENING if turn < _OPENINGS else STEERED
+            for variant, build in builders.items():
+                run = Run(build, Random(rng.getrandbits(64)), mute, sizes[variant], plan)
+                yield variant, run, run.go()
 
     return endless()
 
@@ -84,10 +87,13 @@ def first_sizes(contract: Contract, rng: Random) -> Iterator[int]:
 
 
 class Run:
-    """One run of 150 to 500 operations over a fresh target."""
+    """One run over a fresh target; its plan says of how many operations."""
 
-    def __init__(self, build: Callable[[], Any], rng: Random, mute: Iterable[str], first: Iterator[int]) -> None:
-        self.build, self.rng, self.mute = build, rng, frozenset(mute)
+    def __init__(
+        self, build: Callable[[], Any], rng: Random, mute: Iterable[str], first: Iterator[int],
+        plan: Plan = STEERED,
+    ) -> None:  # fmt: skip
+        self.build, self.rng, self.mute, self._plan = build, rng, frozenset(mute), plan
         self.reached: Counter[str] = Counter()
         self._start(_DENSE if rng.random() < _DENSE_SHARE else 1)
         self.codec = Codec(self.checker.contract)
@@ -125,7 +131,7 @@ class Run:
         if self._first is not None:
             self._do(Operation(Kind.ALLOC, 0, self._first))
         can = frozenset(kind for kind in Kind if checker.can(kind))
-        for code in program(Swarm(self.rng, self.codec, can), checker):
+        for code in program(Swarm(self.rng, self.codec, can), checker, self._plan):
             op = decode(code, names, checker.births)
             operations.append(op)
             step(op)

@@ -1,7 +1,7 @@
 """What engines that feed runs to a checker share: set-up, entries in a tally, what becomes of a violation.
 
 >>> work = Tallying("buddy,pages=64", "plain", operations=100, seed=1)
->>> list(work.builders), work.tally.reachable["coalesce both"]
+>>> list(work.builders), work.done().reachable["coalesce both"]
 (['buddy,pages=64'], True)
 """
 
@@ -50,6 +50,7 @@ class Tallying:
         self.tally.lacking.update(dict.fromkeys(self.mute, "not asked for"))
         self.rng = Random(f"{engine} {name} {seed}")
         self.builders: dict[str, Callable[[], Any]] = {variant: factory(variant) for variant in variants(name)}
+        self._asked_of = frozenset(self.mute)
         self.hangs = 0
         self._most = len(LAWS) if most is None else most
         self._started, self._used = time.monotonic(), time.process_time()
@@ -59,7 +60,6 @@ class Tallying:
             for law, why in reasons.items():
                 self.tally.lacking.setdefault(law, why)
             self.tally.asked.update(dict.fromkeys(LAWS.keys() - reasons.keys() - self.mute, True))
-            self.tally.reachable.update(dict.fromkeys(words(build, frozenset(self.mute)), True))
 
     def wanted(self, deadline: float) -> bool:
         """Is there budget left, and is the target worth it?  ``deadline`` is a ``time.monotonic`` value."""
@@ -96,7 +96,9 @@ class Tallying:
         mute.add(found.law)
 
     def done(self) -> Tally:
-        """The tally, with the time that it took."""
+        """The tally, with the time that it took and the states that there were to reach."""
+        for build in self.builders.values():
+            self.tally.reachable.update(dict.fromkeys(words(build, self._asked_of), True))
         self.tally.seconds = time.monotonic() - self._started
         return self.tally
 

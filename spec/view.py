@@ -153,11 +153,14 @@ class View:
             return first_end - first if first == start else 0
         return last_end - last if last_end == start + length else 0
 
-    def judged(self, *directions: Direction) -> Iterator[tuple[Hint, int]]:
+    @once
+    def _truths(self) -> list[tuple[Hint, int]]:
+        """Every hint beside the truth, recounted once for all laws of hints."""
+        return [(hint, self.truth(hint)) for hint in self.hints]
+
+    def judged(self, *directions: Direction) -> list[tuple[Hint, int]]:
         """Hints of these directions beside the truth; a place in a full region bounds nothing."""
-        for hint in self.hints:
-            if hint.direction in directions and (truth := self.truth(hint)) >= 0:
-                yield hint, truth
+        return [pair for pair in self._truths if pair[0].direction in directions and pair[1] >= 0]
 
     def hints_by_region(self) -> dict[Any, dict[str, int]]:
         """Values by name (and ``name.start`` of witnesses) of the hints about each region."""

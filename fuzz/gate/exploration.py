@@ -15,6 +15,7 @@ from heaplaw.properties.verdict import Finding, Tally
 
 from .. import isolating
 from ..options import bar, make_folder
+from ..trace_files import telling_name
 from .running import Gate, Target, group
 
 
@@ -84,8 +85,7 @@ def keep(gate: Gate) -> None:
 
 def _free_name(folder: Path, finding: Finding) -> Path:
     """A telling name that no other trace has."""
-    words = f"{group(finding.target)}-{finding.violation.law}".removeprefix("./")
-    plain = "".join(letter if letter.isalnum() or letter in "-.@+" else "_" for letter in words)
+    plain = telling_name(finding.target, finding.violation.law)
     number, path = 1, folder / f"{plain}.trace"
     while path.exists() and path.read_text() != str(finding.trace):
         number += 1

@@ -4,18 +4,13 @@
 4294967294
 """
 
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from ..git import GitError, git
 from ..options import Problem
 
 _DIGITS = 8  # of the commit's name: 32 bits
-_PATIENCE = 60.0  # seconds for an answer of git
-
-
-class GitError(Exception):
-    """Git gives no answer; the message says why, in one line."""
 
 
 class Seed(NamedTuple):
@@ -23,21 +18,6 @@ class Seed(NamedTuple):
 
     number: int
     source: str
-
-
-def git(folder: Path, *words: str) -> str:
-    """What git says in a folder.  Raises GitError."""
-    try:
-        done = subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, text=True, errors="surrogateescape", timeout=_PATIENCE,
-            check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        raise GitError(f"git cannot be run: {problem}") from None
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise GitError(said[0] if said else f"git {words[0]} ended with {done.returncode}")
-    return done.stdout
 
 
 def of_commit(name: str) -> int:

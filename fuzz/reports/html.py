@@ -21,6 +21,7 @@ from heaplaw.properties.reached import WORDS
 from heaplaw.properties.verdict import COUNTEREXAMPLE, PASSED, Finding, Status, Tally
 
 from ..isolating import InternalError, filmed_apart, needs_isolation
+from ..trace_files import telling_name
 from .model import Report
 from .pictures import Picture, drawn
 
@@ -132,8 +133,7 @@ def _shown(finding: Finding, flaky: bool, again: Mapping[tuple[str, str], str], 
     film, why = film_of(finding)
     picture = drawn(film, finding.violation) if film is not None and film.frames else None
     beside = _besides(film.frames, _hint_of(finding)) if film is not None else []
-    plain = "".join(letter if letter.isalnum() or letter in "-.@+" else "_" for letter in _plain(finding.target))
-    name = f"{plain}-{law.id}"
+    name = telling_name(finding.target, law.id)
     used[name] = used.get(name, 0) + 1
     anchor = name if used[name] == 1 else f"{name}-{used[name]}"
     path = again.get((finding.target, law.id), "")

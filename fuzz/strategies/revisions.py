@@ -10,16 +10,14 @@ alone and what the module imports beside itself is of the same revision.
 """
 
 import io
-import subprocess
 import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
 from heaplaw.impls.registry import is_native
 
+from ..git import GitError, NoGit, git, output
 from ..options import Problem
-
-_SECONDS = 60.0
 
 
 class Tree(NamedTuple):
@@ -50,10 +48,11 @@ def laid_out(target: str, revision: str, folder: Path) -> Tree:
     unknown = f"{revision!r} is no revision of {top}; 'git log --oneline' lists them"
     asked = ("rev-parse", "--verify", "--short", "--end-of-options", f"{revision}^{{commit}}")
     commit = _git(start, *asked, why=unknown).split()[-1]
-    archive = _run(top, "archive", "--format=tar", commit)
-    if archive.returncode:
-        raise Problem(f"git archive {commit} failed: {_last_line(archive.stderr)}")
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+    try:
+        archive = output(top, "archive", "--format=tar", commit)
+    except GitError as problem:
+        raise Problem(f"git archive {commit} failed: {problem}") from None
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
     inside = Path.cwd().resolve().is_relative_to(top.resolve())
     here = Path.cwd().resolve().relative_to(top.resolve()) if inside else Path()
@@ -73,20 +72,9 @@ def _existing(folder: Path) -> Path:
 
 
 def _git(folder: Path, *words: str, why: str) -> str:
-    done = _run(folder, *words)
-    if done.returncode:
-        raise Problem(why)
-    return done.stdout.decode()
-
-
-def _run(folder: Path, *words: str) -> "subprocess.CompletedProcess[bytes]":
     try:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=_SECONDS, check=False)
-    except FileNotFoundError:
-        raise Problem("git is not installed; it is needed for NAME@REV of a module of yours") from None
-    except subprocess.TimeoutExpired:
-        raise Problem(f"git {words[0]} took more than {_SECONDS:.0f} s") from None
-
-
-def _last_line(said: bytes) -> str:
-    return (said.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+        return git(folder, *words)
+    except NoGit as problem:
+        raise Problem(f"{problem}; it is needed for NAME@REV of a module of yours") from None
+    except GitError:
+        raise Problem(why) from None

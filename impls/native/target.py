@@ -110,9 +110,7 @@ class Native:
         self.reach = promises.number("ARENA", arena)
         self.shift = self._origin(promises)
         if promises.get("PAGE_SIZE") is not None:
-            self.source = LentPages(library, self.heap, promises.number("PAGE_SIZE", 0))
-            if type(self) is Native:  # the books of its pages end with it: who could say what was not given back?
-                self.destroy = None  # type: ignore[assignment,method-assign]
+            self._lend(promises.number("PAGE_SIZE", 0))
         self._scattered = "HAS_EXTENTS" in library.has  # otherwise an object is one piece at its handle
         if "HAS_BASE" in library.has and ((self._opaque and not self._scattered) or not self._memory(0)):
             for method in ("read", "write"):  # nobody knows where, or the CPU cannot
@@ -121,6 +119,11 @@ class Native:
         if type(self) is Native and self._aligned and self._sized is None and self._context is None:
             for method, function in quick(self._alloc, self._aligned, self._free, self.heap).items():
                 setattr(self, method, function)
+
+    def _lend(self, page_size: int) -> None:
+        """A page source; the heap is not to be destroyed then: who could say afterwards what was not given back?"""
+        self.source = LentPages(self.library, self.heap, page_size)
+        self.destroy = None  # type: ignore[assignment,method-assign]
 
     def _hide(self) -> None:
         """Leave the methods that the library has functions for."""

@@ -14,6 +14,7 @@ from heaplaw.fuzz.corpus import Corpus
 from heaplaw.fuzz.gate import canaries, seeding
 from heaplaw.fuzz.gate.changed import made_of, touched
 from heaplaw.fuzz.gate.configuration import Aim, load
+from heaplaw.fuzz.git import git as git_in
 from heaplaw.fuzz.inputs import pack
 from heaplaw.fuzz.starting import files
 from heaplaw.lawbook import LAWS
@@ -377,7 +378,7 @@ class TestGit:
         assert seeding.seed(tmp_path) == (1, "there is no commit to take it from")
         git("init", "-q", tmp_path)
         git("-C", tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
-        commit = seeding.git(tmp_path, "rev-parse", "HEAD")
+        commit = git_in(tmp_path, "rev-parse", "HEAD")
         assert seeding.seed(tmp_path) == (int(commit[:8], 16), f"commit {commit[:8]}")
         assert seeding.seed(tmp_path, 5).number == 5
 
@@ -469,4 +470,4 @@ class TestGit:
 
 
 def _commit(number):
-    return seeding.git(Path(), "rev-list", "--grep", f"^commit {number}$", "--all").strip()
+    return git_in(Path(), "rev-list", "--grep", f"^commit {number}$", "--all").strip()

@@ -109,7 +109,7 @@ class TestPlanted:
         """A trace that was saved is replayed, with the signal, and the process that asks for it goes on."""
         folder, *_ = planted
         law, seen, _ = EXPECTED[bug]
-        [file] = folder.glob(f"*_{bug}.so-{law}.trace")
+        [file] = folder.glob(f"{bug}.so-{law}.trace")
         code, out, _ = heaplaw("replay", file)
         assert code == 1
         assert seen in out

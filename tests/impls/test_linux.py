@@ -265,7 +265,7 @@ def _target(settings: str) -> Callable[[], Any]:
 
 def test_model_and_kernel_are_equal(make: Make) -> None:
     """The model of 6.12 and the kernel's code answer the same and hold the same, in every shape."""
-    course = percpu.run(make, 2 * 5000 * len(percpu.SHAPES) // 5, 3)
+    course = random_course(make, percpu.SHAPES, 2 * 5000 * len(percpu.SHAPES) // 5, 3)
     assert course.apart is None
     assert course.operations == 20_000
 
@@ -290,7 +290,7 @@ def test_a_changed_line_of_the_kernel_is_caught(make: Make, tmp_path: Path) -> N
     """One changed character in a copy of mm/percpu.c makes the two differ, and the trace is made small."""
     old = b"start > block->contig_hint_start) {"
     changed = _changed(tmp_path, old, old.replace(b">", b">=", 1))
-    course = percpu.run(changed, 20_000, 1)
+    course = random_course(changed, percpu.SHAPES, 20_000, 1)
     assert course.shape is not None
     small, apart = smallest(changed, course)
     assert apart.at == len(small) - 1 < 10
@@ -301,7 +301,7 @@ def test_a_changed_line_of_the_kernel_is_caught(make: Make, tmp_path: Path) -> N
 def test_a_changed_number_of_the_kernel_is_caught(make: Make, tmp_path: Path) -> None:
     """One empty page more that is kept ready makes the two differ."""
     changed = _changed(tmp_path, b"#define PCPU_EMPTY_POP_PAGES_HIGH\t4", b"#define PCPU_EMPTY_POP_PAGES_HIGH\t5")
-    course = percpu.run(changed, 20_000, 1)
+    course = random_course(changed, percpu.SHAPES, 20_000, 1)
     assert course.apart is not None
     assert course.apart.what.startswith("chunks[1]")
 
@@ -323,7 +323,7 @@ _sides = percpu.sides
 
 def test_a_changed_line_of_the_model_is_caught(make: Make) -> None:
     """One changed rule of the model makes the two differ."""
-    course = percpu.run(percpu.sides(model=_Other), 60_000, 1)
+    course = random_course(percpu.sides(model=_Other), percpu.SHAPES, 60_000, 1)
     assert course.apart is not None
 
 
@@ -513,12 +513,12 @@ import sys
 from pathlib import Path
 from heaplaw.impls.native.linux.model import Stepwise
 from heaplaw.properties.lockstep import random_course
-from heaplaw.properties.lockstep_percpu import SHAPES, KernelSide, ModelSide
+from heaplaw.properties.lockstep_percpu import SHAPES, ModelSide, PercpuSide
 def make(shape):
     parameters = dict(shape.parameters)
     model = ModelSide(Stepwise(**parameters))
     del parameters["block"]
-    return KernelSide(Path(sys.argv[1]), **parameters), model
+    return PercpuSide(Path(sys.argv[1]), **parameters), model
 small = [shape for shape in SHAPES if shape.parameters["block"] == 256]
 print(random_course(make, small, 1500, 1, episode=300).apart)
 """

@@ -232,7 +232,7 @@ CHANGES = {
                                  "if (!drm_buddy_block_is_free(buddy) || drm_buddy_block_order(buddy) == 2)\n"
                                  "\t\t\tbreak;", "coalesced returns"),
     "a descriptor lost": Change("drm-buddy,claims=0", DRM, "drm_block_free(mm, block);\n\t\tdrm_block_free(mm, buddy);",
-                                "drm_block_free(mm, block);", "conservation"),
+                                "drm_block_free(mm, block);", "conservation drain"),
     "free bytes not counted": Change("drm-buddy,claims=0", DRM,
                                      "BUG_ON(!drm_buddy_block_is_allocated(block));\n\tmm->avail +=",
                                      "BUG_ON(!drm_buddy_block_is_allocated(block));\n"

@@ -188,7 +188,7 @@ def test_a_changed_line_of_the_kernel_is_caught(versions: list[str], tmp_path: P
     for version in versions:
         folder = _changed(version, tmp_path, *lines[0 if is_of_four(version) else 1]) / "heaplaw/linux"
         make = lockstep.sides(version, folder)
-        course = lockstep.run(make, 5000, 1)
+        course = random_course(make, lockstep.SHAPES, 5000, 1)
         small, apart = smallest(make, course)
         assert apart.at == len(small) - 1 < 6
         assert apart.what.partition("[")[0] in ("stats", "table")

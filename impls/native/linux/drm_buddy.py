@@ -28,9 +28,9 @@ from ...bits import align_up
 from ...promises import no_overhead
 from ..library import Library, load
 from ..making import Checked
+from ..pages import LentPages
 from ..promising import Promises
 from .building import cache, library
-from .percpu import Pages
 
 PAGE = 4096
 CONTIGUOUS, VISIBLE, CLEARED = 2, 4, 8
@@ -39,7 +39,7 @@ CLEAR_LIST = 64
 """Lists of cleared blocks are numbered from here, others from 0: by order."""
 
 
-class Descriptors(Pages):
+class Descriptors(LentPages):
     """The slab of blocks' descriptors, each counted as a page of one byte."""
 
     def __init__(self, library: Library, heap: int, starves: bool) -> None:

@@ -27,7 +27,6 @@ from heaplaw import Contract, Hint
 from ...percpu_bitmap_promises import contract_of
 from ..library import Library, load
 from ..making import Checked
-from ..pages import LentPages
 from .building import cache, library
 
 REVISION = "6.12"
@@ -35,7 +34,6 @@ REVISION = "6.12"
 
 
 CLAIM = "chunk.contig_by_block"
-Pages = LentPages  # the shim's page allocator
 
 
 class LinuxPercpu(Checked):
@@ -53,8 +51,7 @@ class LinuxPercpu(Checked):
         self._promise = promise(unit, block, chunks, pages, static, reserved)  # first: it says what makes no sense
         loaded: Library = load(str(built))
         super().__init__(loaded, unit, settings)
-        self.source = LentPages(loaded, self.heap, block)
-        self.destroy = None  # type: ignore[assignment]  # a kernel never ends it; a forgotten heap is given back
+        self._lend(block)
 
     def hints(self) -> list[Hint]:
         """Hints of every chunk and block, in bytes."""

@@ -16,7 +16,6 @@ from heaplaw import Contract
 
 from ...zbud_promises import configured
 from ..library import load
-from ..pages import LentPages
 from ..target import Native
 from .building import cache, library
 
@@ -31,8 +30,6 @@ class LinuxZbud(Native):
         self._promise = promise(pages)  # first: it says what makes no sense
         loaded = load(str(built))
         super().__init__(loaded, pages * PAGE, {"pages": pages})
-        self.source = LentPages(loaded, self.heap, PAGE)
-        self.destroy = None  # type: ignore[assignment]  # for an empty pool only; a forgotten one is given back
 
     def _promised(self, arena: int, parameters: Mapping[str, int]) -> Contract:
         return self._promise

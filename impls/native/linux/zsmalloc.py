@@ -28,7 +28,6 @@ from ...zsmalloc_classes import GROUP_NAMES, ClassTable
 from ...zsmalloc_promises import configured, list_named, told_truly
 from ..library import load
 from ..making import Checked
-from ..pages import LentPages
 from .building import cache, library, version_key
 from .zsmalloc_model import TWELVE_NAMES, twelfth
 
@@ -47,11 +46,9 @@ class LinuxZsmalloc(Checked):
         self._copy = ctypes.CDLL(str(built)).zsmalloc_copy
         self._copy.argtypes = [ctypes.c_uint64] * 3 + [ctypes.c_char_p, ctypes.c_uint64, ctypes.c_uint32]
         super().__init__(loaded, pages * PAGE, {"pages": pages})
-        self.source = LentPages(loaded, self.heap, PAGE)
         self._names = GROUP_NAMES if is_of_four(built.parent.name) else TWELVE_NAMES
         if not cpus:
             self.map = self.unmap = None  # type: ignore[method-assign, assignment]  # so that none is shown
-        self.destroy = None  # type: ignore[assignment]  # a forgotten pool is given back
 
     def _promised(self, arena: int, parameters: Mapping[str, int]) -> Contract:
         return self._promise
