@@ -26,15 +26,7 @@ from heaplaw.properties.verdict import INCONCLUSIVE, INTERNAL, PASSED, USAGE, Ta
 from heaplaw.trace import Trace
 
 from . import bisecting, building, isolating, report
-from .campaign import campaign
-from .comparing import compare
-from .corpora import corpus
-from .exploring import explore
-from .fuzzing import fuzz
-from .gating import gate
-from .linux import build_linux
-from .minimizing import minimize
-from .mutating import mutate
+from .lazy import LazyGroup
 from .options import (
     Duration,
     Problem,
@@ -49,12 +41,8 @@ from .options import (
     seed_option,
     writable,
 )
-from .proving import prove
 from .reports.model import Report
 from .reports.writing import Wanted, report_options, write
-from .reproducing import reproduce
-from .selftest import selftest
-from .starting import init
 
 _STOPPED = 130
 _MOST_OPERATIONS = 200_000  # of a target, where no budget is given
@@ -62,7 +50,17 @@ _OPERATIONS = 600_000  # of all targets together, so that a check of all stays u
 _DEFAULT_TIME = "55s"
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+_ELSEWHERE = {
+    "build-linux": "linux", "campaign": "campaign", "compare": "comparing", "corpus": "corpora", "explore": "exploring",
+    "fuzz": "fuzzing", "gate": "gating", "init": "starting", "minimize": "minimizing", "mutate": "mutating",
+    "prove": "proving", "reproduce": "reproducing", "selftest": "selftest",
+}  # fmt: skip
+
+
+@click.group(
+    cls=LazyGroup, elsewhere=_ELSEWHERE, invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 @click.version_option(package_name="heaplaw")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
@@ -362,21 +360,6 @@ def import_command(file: Path, output: Path, family: str, seed: int | None, json
         json_path.write_text(report.to_json(report.recording(recording)))
     click.echo("\n".join(report.recording_lines(recording)))
     click.echo(f"{len(recording.trace.operations):,} operations written to {output}")
-
-
-cli.add_command(gate)
-cli.add_command(init)
-cli.add_command(explore)
-cli.add_command(minimize)
-cli.add_command(selftest)
-cli.add_command(mutate)
-cli.add_command(fuzz)
-cli.add_command(campaign)
-cli.add_command(corpus)
-cli.add_command(prove)
-cli.add_command(compare)
-cli.add_command(build_linux)
-cli.add_command(reproduce)
 
 
 def main() -> None:

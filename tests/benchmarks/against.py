@@ -1,6 +1,7 @@
 """The engines beside what people would otherwise write: the same targets, laws, kinds of operations and bugs.
 
     python tests/benchmarks/against.py [--quick] [--seeds 10] [--bugs 24] [--seconds 5] [--json FILE]
+                                        [--log FILE]
 
 Rivals, each as its documentation shows it and all on the same checker, so that they ask the same laws:
 
@@ -15,6 +16,7 @@ Beside them `plain`, which `heaplaw check` uses, and `hypothesis` and `fuzz`, wh
 the gallery at random; every hunt is a process of its own, and its seconds are that process's own processor time, so
 that a busy machine tilts nothing.  A hunt ends with the first violation; what it is made small by afterwards counts
 for the length alone.  What a hunt does not find in time counts as longer than all that were found.
+With ``--log`` each hunt is written down as it ends, and one that stands there is not made again.
 """
 
 import argparse
@@ -404,6 +406,24 @@ def sent(tool: str, target: str, seed: int, seconds: float) -> Met:
     return Met(**json.loads(lines[-1]))
 
 
+def kept(wanted: Sequence[tuple[str, str, int]], seconds: float, jobs: int, log: Path | None) -> list[Met]:
+    """What became of all hunts (tool, target, seed): those that a log knows, and the others now."""
+    lines = log.read_text().splitlines() if log is not None and log.exists() else []
+    known = {(met.tool, met.target, met.seed): met for met in (Met(**json.loads(line)) for line in lines)}
+
+    def one(hunted: tuple[str, str, int]) -> Met:
+        if hunted in known:
+            return known[hunted]
+        met = sent(*hunted, seconds)
+        if log is not None:
+            with log.open("a") as file:
+                file.write(json.dumps(met._asdict()) + "\n")
+        return met
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(one, wanted))
+
+
 # ---- the table --------------------------------------------------------------------------------------------------
 
 
@@ -473,6 +493,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--tools", default=",".join(OURS + RIVALS))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--log", type=Path, help="keeps every hunt, so that all of it can be stopped and resumed")
     options = parser.parse_args()
     if options.hunt:
         tool, target, seed, seconds = options.hunt
@@ -482,8 +503,7 @@ def main() -> None:
     tools = options.tools.split(",")
     names = [bug.name for bug in Random(1).sample(hunted(), options.bugs)]
     wanted = [(tool, bug, seed) for seed in range(1, options.seeds + 1) for bug in names for tool in tools]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        mets = list(pool.map(lambda one: sent(*one, options.seconds), wanted))
+    mets = kept(wanted, options.seconds, options.jobs, options.log)
     rates = {tool: {name: rate(tool, name, options.seconds) for name in RATED} for tool in tools}
     print(f"{len(names)} bugs, {options.seeds} seeds, {options.seconds:g} s of processor time a hunt")
     rows = rows_of(mets, tools)

@@ -204,7 +204,8 @@ GARBLED = b"heaplaw trace 1\ntarget buddy\n1 a = alloc 4096\n2 frobnicate a\n"
 
 WRONG = [
     (["check", "slub,colour=3"], "slub has no parameter 'colour'; it has size, pages"),
-    (["frob"], "No such command 'frob'"),
+    (["frob"], "no command 'frob'"),
+    (["chek"], "no command 'chek' (did you mean 'check'?)"),
     (["check", "nonesuch"], "unknown target 'nonesuch'; built in are"),
     (["check", "tlsf@9"], "unknown revision '9' of tlsf; its revisions are conte-3.1"),
     (["check", "tlsf+T99"], "no gallery bug 'T99'"),
@@ -333,7 +334,9 @@ def test_wrong_files(heaplaw, tmp_path):
 def every_command(group=cli, path=()):
     """All commands, and those of groups."""
     yield path
-    for name, command in group.commands.items():
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
         yield from every_command(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
 
 

@@ -399,7 +399,7 @@ class TestRecipes:
         for words in commands:
             command, rest = cli.cli, ["heaplaw", *words]
             while isinstance(command, click.Group):
-                command, rest = command.commands[rest[1]], rest[1:]
+                command, rest = command.get_command(click.Context(command), rest[1]), rest[1:]
             command.make_context(rest[0], rest[1:])  # reads options and arguments, and runs nothing
 
     @pytest.mark.parametrize("name", WORKFLOWS)
