@@ -460,7 +460,7 @@ def rows_of(mets: Sequence[Met], tools: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _told(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds < float("inf") else "never"
+    return f"{1000 * seconds:,.0f} ms" if seconds < float("inf") else "never"
 
 
 def lines_of(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
