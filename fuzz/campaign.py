@@ -1,6 +1,5 @@
 """``heaplaw campaign``: many targets, engines and seeds, for minutes or days, and nothing is lost."""
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,13 +25,23 @@ from .child import Limits
 from .corpus import Corpus
 from .crew import Crew, CrewError, LocalCrew
 from .isolating import loading, needs_isolation
-from .options import Bytes, Duration, Problem, complete_target, console, json_option, make_folder
+from .options import (
+    STOPPED,
+    Bytes,
+    Duration,
+    Problem,
+    complete_target,
+    console,
+    jobs_option,
+    json_option,
+    make_folder,
+    say,
+)
 from .records import Book, InUse
 from .store import StoreError
 
 _STATUS_EVERY, _VIEW_EVERY = 2.0, 0.5  # seconds
 _GROWN = 4  # a process that has come to this part of its memory is replaced
-_STOPPED = 130
 
 
 @click.command()
@@ -42,7 +51,7 @@ _STOPPED = 130
 @click.option("--time", "seconds", type=Duration(), help="Of this sitting.", show_default="until stopped")
 @click.option("--resume", is_flag=True, help="Go on with the campaign in DIR; there must be one.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed, same shards.")
-@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
+@jobs_option
 @click.option("--ops", "operations", type=click.IntRange(1), default=20_000, show_default=True, help="Of a shard.")
 @click.option("--shard-time", type=Duration(), default="20s", show_default=True, help="That a shard may take.")
 @click.option("--shards", type=click.IntRange(1), help="Of each target and engine, and no more.")
@@ -85,7 +94,7 @@ def campaign(
         settings.seconds = seconds if seconds is not None else float("inf")
         book.keep_settings(_kept(settings))
         out = console()
-        out.print(f"seed {settings.seed}", highlight=False)
+        say(out, f"seed {settings.seed}")
         if unusable := _corpus_problem(out, settings):
             return _refuse(out, unusable, json_path)
         natives = [name for name in settings.targets if needs_isolation(name)]
@@ -107,7 +116,7 @@ def _settings(
     """What was given, else what the campaign was begun with, else the defaults."""
     known = book.settings()
     if resume and not known:
-        raise Problem(f"there is no campaign in {book.folder} to go on with")
+        raise Problem(f"there is no campaign in {book.folder} to go on with; leave out --resume to begin one")
     context = click.get_current_context()
     for option, value in list(budgets.items()):
         if known and context.get_parameter_source(option) is ParameterSource.DEFAULT:
@@ -141,7 +150,7 @@ def _corpus_problem(out: Console, settings: Settings) -> str:
     except StoreError as broken:
         problem, complaints = str(broken), []
     for line in complaints:
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(out, line)
     return f"inconclusive: {problem} (exit {INCONCLUSIVE})" if problem else ""
 
 
@@ -150,7 +159,7 @@ def _refuse(out: Console, line: str, json_path: Path | None) -> int:
         json_path.write_text(
             report.to_json({"format": "heaplaw campaign status 1", "exit": INCONCLUSIVE, "why": line})
         )
-    out.print(line, highlight=False, soft_wrap=True, markup=False)
+    say(out, line)
     return INCONCLUSIVE
 
 
@@ -178,10 +187,10 @@ def _crew(
 
 
 def _hunt(book: Book, crew: Crew, settings: Settings, out: Console, json_path: Path | None) -> int:
-    with _view() as (say, show), _stoppable():
-        hunt = Campaign(book, crew, settings, say)
+    with _view() as (tell, show), _stoppable():
+        hunt = Campaign(book, crew, settings, tell)
         for line in book.complaints:
-            say(line)
+            tell(line)
         begun_with = {target: hunt.totals.operations(target) for target in settings.targets}
         look = _looker(book, begun_with, show)
         stopped, trouble = False, ""
@@ -200,16 +209,15 @@ def _hunt(book: Book, crew: Crew, settings: Settings, out: Console, json_path: P
     elif trouble:
         line = f"{trouble}; {line}"
     if stopped:
-        code, line = _STOPPED, f"stopped; the same command goes on from here: {line.rpartition(' (exit')[0]}"
+        code, line = STOPPED, f"stopped; the same command goes on from here: {line.rpartition(' (exit')[0]}"
     final = status(hunt, "stopped" if stopped else "ended", code)
     book.status(final)
     if json_path is not None:
         json_path.write_text(report.to_json(final))
     out.print(table(hunt, begun_with))
     for one in hunt.findings.values():
-        out.print(f"{one['target']} breaks {one['law']}: {book.folder}/findings/{one['name']}.trace",
-                  highlight=False, soft_wrap=True, markup=False)  # fmt: skip
-    out.print(f"\n{headline(hunt)}\n{line}", highlight=False, soft_wrap=True, markup=False)
+        say(out, f"{one['target']} breaks {one['law']}: {book.folder}/findings/{one['name']}.trace")
+    say(out, f"\n{headline(hunt)}\n{line}")
     return code
 
 
@@ -231,15 +239,15 @@ def _looker(book: Book, begun_with: dict[str, int], show: Callable[[Any], None])
 
 @contextmanager
 def _view() -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
-    """(say a line, show a picture): the picture lives on a terminal; in a pipe there are only the lines."""
+    """(tell a line, show a picture): the picture lives on a terminal; in a pipe there are only the lines."""
     screen = Console(stderr=True)
     if not screen.is_terminal:
         out = console()
-        yield lambda line: out.print(line, highlight=False, soft_wrap=True, markup=False), lambda picture: None
+        yield lambda line: say(out, line), lambda picture: None
         return
     with Live(console=screen, transient=True, auto_refresh=False) as live:
         yield (
-            lambda line: live.console.print(line, highlight=False, soft_wrap=True, markup=False),
+            lambda line: say(live.console, line),
             lambda picture: live.update(picture(), refresh=True),
         )
 

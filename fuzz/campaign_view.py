@@ -10,7 +10,9 @@ from rich.text import Text
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 
 from .campaigning import Campaign
+from .options import plain_table
 from .planning import promise
+from .reports.wording import counted
 
 _MEGA = 1 << 20
 
@@ -18,7 +20,7 @@ _MEGA = 1 << 20
 def table(campaign: Campaign, begun_with: dict[str, int]) -> Table:
     """One line a target: what was done in all sittings, its rate in this one, what it has brought."""
     totals, elapsed = campaign.totals, max(0.1, time.monotonic() - campaign.begun)
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown = plain_table()
     shown.add_column("target", overflow="fold")
     for title in ("shards", "runs", "operations", "a second", "states", "named", "findings", "lost"):
         shown.add_column(title, justify="right", no_wrap=True)
@@ -111,22 +113,18 @@ def conclusion(campaign: Campaign) -> tuple[int, str]:
     """Exit code and last line.  0: all went well and nothing was found; 1 findings; 3 whatever says nothing."""
     if campaign.findings:
         where = len({one["base"] for one in campaign.findings.values()})
-        return COUNTEREXAMPLE, f"{_count(len(campaign.findings), 'finding')} on {_count(where, 'target')} (exit 1)"
+        return COUNTEREXAMPLE, f"{counted(len(campaign.findings), 'finding')} on {counted(where, 'target')} (exit 1)"
     if not campaign.settings.targets:
         return INCONCLUSIVE, "inconclusive: there is no target (exit 3)"
     if nothing := idle(campaign):
         target, why = next(iter(nothing.items()))
-        others = f", and on {_count(len(nothing) - 1, 'other')}" if len(nothing) > 1 else ""
+        others = f", and on {counted(len(nothing) - 1, 'other')}" if len(nothing) > 1 else ""
         return INCONCLUSIVE, f"inconclusive: nothing was executed on {target} ({why}){others} (exit 3)"
     if campaign.flaky:
-        return INCONCLUSIVE, f"inconclusive: {_count(len(campaign.flaky), 'violation')} did not recur (exit 3)"
+        return INCONCLUSIVE, f"inconclusive: {counted(len(campaign.flaky), 'violation')} did not recur (exit 3)"
     if lost := sum(total.lost for total in campaign.totals.arms.values()):
-        return INCONCLUSIVE, f"inconclusive: {_count(lost, 'shard')} lost, nobody knows why (exit 3)"
+        return INCONCLUSIVE, f"inconclusive: {counted(lost, 'shard')} lost, nobody knows why (exit 3)"
     if campaign.left:
-        return INCONCLUSIVE, f"inconclusive: time was up, {_count(campaign.left, 'shard')} not done (exit 3)"
+        return INCONCLUSIVE, f"inconclusive: time was up, {counted(campaign.left, 'shard')} not done (exit 3)"
     done = sum(campaign.totals.operations(target) for target in campaign.settings.targets)
-    return PASSED, f"nothing found on {_count(len(campaign.settings.targets), 'target')}, {done:,} operations (exit 0)"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return PASSED, f"nothing found on {counted(len(campaign.settings.targets), 'target')}, {done:,} operations (exit 0)"

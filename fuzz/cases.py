@@ -18,7 +18,7 @@ from .isolating import loading, needs_isolation
 from .records import raw_name
 from .store import write_whole
 
-_SECONDS = 20.0
+_SECONDS = 20.0  # that a trace may take, before patience begins
 _CASE = '''"""{target} breaks {law}: {sentence}
 
 expected {expected}

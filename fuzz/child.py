@@ -46,7 +46,7 @@ class Loss(NamedTuple):
     found: Sequence[dict[str, Any]] = ()  # what had been found by then
 
 
-def told(path: Path) -> list[dict[str, Any]]:
+def findings_in(path: Path) -> list[dict[str, Any]]:
     """Findings that a process has written down, one a line, the last of each law; an unfinished line is none."""
     found: dict[str, dict[str, Any]] = {}
     with suppress(OSError, ValueError):
@@ -191,7 +191,7 @@ class Child:
         self.stop()
         self.job = None
         words = self._words.read_text(errors="replace")[-_TAIL:]
-        return Loss(kind, why, gather(self._crumb), words, told(self._found))
+        return Loss(kind, why, gather(self._crumb), words, findings_in(self._found))
 
     def stop(self) -> None:
         """End the process and all that it started, now."""

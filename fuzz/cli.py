@@ -1,6 +1,5 @@
 """The command line: ``heaplaw`` and its commands; the longer ones stand in modules of their own."""
 
-import os
 import sys
 import time
 import traceback
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from heaplaw.impls.bugs import gallery
 from heaplaw.impls.registry import BUILT_IN, TargetError, factory, fitted, variants
@@ -28,6 +26,7 @@ from heaplaw.trace import Trace
 from . import bisecting, building, isolating, report
 from .lazy import LazyGroup
 from .options import (
+    STOPPED,
     Duration,
     Problem,
     bar,
@@ -35,16 +34,18 @@ from .options import (
     complete_target,
     console,
     isolate_option,
+    jobs_option,
     json_option,
     known_laws,
     make_folder,
+    plain_table,
+    say,
     seed_option,
     writable,
 )
 from .reports.model import Report
 from .reports.writing import Wanted, report_options, write
 
-_STOPPED = 130
 _MOST_OPERATIONS = 200_000  # of a target, where no budget is given
 _OPERATIONS = 600_000  # of all targets together, so that a check of all stays under a minute
 _DEFAULT_TIME = "55s"
@@ -90,7 +91,7 @@ def list_command(json_path: Path | None, laws: bool, bugs: bool) -> None:
     out = console()
     if json_path is not None:
         json_path.write_text(report.listing())
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     if laws:
         for title in ("law", "what must hold", "needs"):
             table.add_column(title, no_wrap=title == "law")
@@ -112,7 +113,7 @@ def list_command(json_path: Path | None, laws: bool, bugs: bool) -> None:
     if not (laws or bugs):
         out.print()
         for line in report.other_targets():
-            out.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(out, line)
 
 
 @cli.command()
@@ -123,7 +124,7 @@ def list_command(json_path: Path | None, laws: bool, bugs: bool) -> None:
 )
 @click.option("--time", "seconds", type=Duration(), default=_DEFAULT_TIME, show_default=True, help="Ceiling.")
 @seed_option
-@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
+@jobs_option
 @click.option("--engine", type=click.Choice(sorted(ENGINES)), default="plain", show_default=True)
 @click.option("--law", "only", multiple=True, metavar="ID", help="Only this law; may be repeated.")
 @click.option("--floor", multiple=True, metavar="WORD=N", help="Not green unless reached N times; may be repeated.")
@@ -183,36 +184,50 @@ def check(
         floors = _floors(floor, known)
         if save is not None:
             make_folder(save)
-        out.print(f"seed {seed}", highlight=False)
-        deadline = time.monotonic() + seconds
+        say(out, f"seed {seed}")
         work, guarded = (
             shards.cut(some, engine, budget, seed, only) for some in (here, [tally.target for tally in sound])
         )
-        before = sum(shard.operations for shard in work)
-        with bar("checking", before + sum(shard.operations for shard in guarded)) as progress:
-            tallies = lost + shards.run_shards(work, jobs=jobs, seconds=seconds, progress=progress)
-            left = deadline - time.monotonic()
-            tallies += isolating.run_isolated(crew, guarded, left, lambda done: progress(before + done))
+        tallies = lost + _run(crew, work, guarded, jobs, seconds)
     tallies.sort(key=lambda tally: names.index(tally.target))
     measured = floors.measure(tallies)
     code = exit_code(tallies, unmet=sum(not one.met for one in measured))
     verdict = report.verdict(tallies, code, measured)
     findings = [finding for tally in tallies for finding in tally.findings]
     again = {(one.target, one.violation.law): str(report.trace_path(save, one)) for one in findings if save}
-    write(Report("check", seed, code, verdict, tallies, floors=measured, again=again), reports)
+    made = Report("check", seed, code, verdict, tallies, floors=measured, again=again)
+    write(made, reports)
     report.show_findings(out, findings, save)
+    _show_check(made, verbose)
+    return code
+
+
+def _run(
+    crew: isolating.Guards, work: list[shards.Shard], guarded: list[shards.Shard], jobs: int, seconds: float
+) -> list[Tally]:
+    """Shards that are safe in worker processes, then those for guarded ones: a tally a target, in so many seconds."""
+    deadline = time.monotonic() + seconds
+    before = sum(shard.operations for shard in work)
+    with bar("checking", before + sum(shard.operations for shard in guarded)) as progress:
+        tallies = shards.run_shards(work, jobs=jobs, seconds=seconds, progress=progress)
+        left = deadline - time.monotonic()
+        return tallies + isolating.run_isolated(crew, guarded, left, lambda done: progress(before + done))
+
+
+def _show_check(made: Report, verbose: bool) -> None:
+    """What stands below the counterexamples: tables, floors, and the verdict as the last line but for the seed."""
+    out, tallies = console(), made.tallies
     out.print()
     out.print(report.law_table(tallies) if verbose else report.summary(tallies))
     if verbose:
         out.print()
         out.print(report.reach_table(tallies))
         notes = [*report.legend(tallies), *report.reasons(tallies), *report.never_reached(tallies)]
-        out.print("\n" + "\n".join(notes), highlight=False, soft_wrap=True, markup=False)
-    if lines := report.floor_lines(measured, verbose=verbose):
-        out.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True, markup=False)
-    out.print("\n" + verdict, highlight=False, soft_wrap=True)
-    out.print(f"seed {seed}", highlight=False)
-    return code
+        say(out, "\n" + "\n".join(notes))
+    if lines := report.floor_lines(made.floors, verbose=verbose):
+        say(out, "\n" + "\n".join(lines))
+    say(out, "\n" + made.verdict)
+    say(out, f"seed {made.seed}")
 
 
 def _floors(given: tuple[str, ...], fresh: list[Tally]) -> Floors:
@@ -291,15 +306,15 @@ def replay_command(
     name = fitted(name, room(trace), trace.header)
     apart = isolate or isolating.needs_isolation(name)
     if apart and guard:
-        raise Problem(f"--guard looks at the heap from this process, and {name} runs in another")
+        raise Problem(f"--guard looks at the heap from this process, and {name} runs in another; leave out --guard")
     traits = isolating.traits(name) if apart else isolating.Traits.of(factory(name)().contract)
     if maintain is not None:
         if maintain not in traits.maintenance:
             known = ", ".join(traits.maintenance) or "none"
             raise Problem(f"{name} has no maintenance {maintain!r}; it knows: {known}")
-        trace = _interleave(trace, Operation(Kind.MAINTAIN, mode=maintain), every)
+        trace = _interleaved(trace, Operation(Kind.MAINTAIN, mode=maintain), every)
     if guard and isinstance(fault := culprit(factory(name), trace.operations), ClientFault):
-        console().print(f"not the allocator's doing: {fault} (exit {INCONCLUSIVE})", highlight=False, soft_wrap=True)
+        say(console(), f"not the allocator's doing: {fault} (exit {INCONCLUSIVE})")
         return INCONCLUSIVE
     same_kind = bool(trace.answers) and trace.header.get("answers", "") == "offset" and traits.arena > 0
     result = isolating.replayed_apart(name, trace, always=apart, answers=same_kind)
@@ -321,15 +336,15 @@ def _show_replay(recording: Recording, tally: Tally, figures: Figures, verbose: 
         report.show_finding(out, finding)
     if recording.format != OWN_FORMAT:
         for line in report.replay_lines(recording, tally, figures):
-            out.print(line, highlight=False, soft_wrap=True)
+            say(out, line)
     out.print()
     if verbose:
         out.print(report.law_table([tally]))
-        out.print("\n" + "\n".join(report.reasons([tally])), highlight=False, soft_wrap=True, markup=False)
-    out.print(report.verdict([tally], code), highlight=False, soft_wrap=True)
+        say(out, "\n" + "\n".join(report.reasons([tally])))
+    say(out, report.verdict([tally], code))
 
 
-def _interleave(trace: Trace, operation: Operation, every: int) -> Trace:
+def _interleaved(trace: Trace, operation: Operation, every: int) -> Trace:
     """The trace with an operation put in after every so many; recorded answers go with their operations."""
     mixed: list[Operation] = []
     answers: dict[int, int] = {}
@@ -367,7 +382,7 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False, prog_name="heaplaw")
     except click.exceptions.Abort:
-        code = _complain("stopped", _STOPPED)
+        code = _complain("stopped", STOPPED)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.UsageError as problem:
@@ -382,7 +397,7 @@ def main() -> None:
     except OSError as problem:
         code = _complain(f"{problem.filename or ''}: {problem.strerror or problem}".lstrip(": "), USAGE)
     except KeyboardInterrupt:
-        code = _complain("stopped", _STOPPED)
+        code = _complain("stopped", STOPPED)
     except Exception:
         traceback.print_exc()
         code = _complain("internal error; please report the lines above", INTERNAL)

@@ -15,8 +15,8 @@ from heaplaw.properties.proofs.differing import Difference, KernelError
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 
 from . import report
-from .options import Duration, Problem, bar, console, json_option, make_folder, seed_option, writable
-from .strategies import Budget, Comparison, breaches, compared, parse_threshold, plotting, records, showing
+from .options import Duration, Problem, bar, console, json_option, make_folder, say, seed_option, writable
+from .strategies import Budget, Comparison, breaches, compared, plotting, records, showing, thresholds_of
 from .strategies.measuring import FIGURES
 from .strategies.revisions import split
 
@@ -79,7 +79,7 @@ def compare(
         wanted = _OPERATIONS if operations is None else operations
         return _in_lockstep(old, new, wanted, _LOCKSTEP if seconds is None else seconds, seed, json_path)
     if _is_target(old) and _is_target(new):
-        thresholds = [parse_threshold(text) for text in limits]
+        thresholds = thresholds_of(limits)
         if plot is not None:
             plotting.check_plot(plot)
         if save is not None:
@@ -139,9 +139,9 @@ def _in_lockstep(old: str, new: str, operations: int, seconds: float, seed: int,
     if json_path is not None:
         json_path.write_text(report.to_json(compared.as_data()))
     out = console()
-    out.print(f"seed {seed}", highlight=False)
+    say(out, f"seed {seed}")
     for line in compared.lines():
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(out, line)
     return compared.code
 
 
@@ -186,5 +186,5 @@ def _show(out: Console, found: Difference, where: str, code: int) -> None:
         if known := differing.kept(differing.kernel(name)):
             lines.append(f"{name} keeps {', '.join(f'{key}={value!r}' for key, value in known.items())}")
     for line in [*lines, f"{said} (exit {code})"]:
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(out, line)
 

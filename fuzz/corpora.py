@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from heaplaw.impls.registry import factory, variants
 from heaplaw.properties.recorded import read_recording
@@ -13,7 +12,7 @@ from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 from . import report
 from .corpus import Corpus, Loaded, as_trace
 from .inputs import lift, unpack, variant_of
-from .options import Problem, bar, complete_target, console, json_option, writable
+from .options import Problem, bar, complete_target, console, json_option, plain_table, writable
 from .pruning import FLOOR, smallest
 from .store import StoreError
 
@@ -57,7 +56,7 @@ def list_command(place: str, targets: tuple[str, ...], json_path: Path | None) -
     Example: heaplaw corpus list corpus
     """
     loaded = _load(_open(place), targets)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("target", overflow="fold")
     for title in ("inputs", "bytes", "damaged", "skipped"):
         table.add_column(title, justify="right")

@@ -33,7 +33,7 @@ from heaplaw.runs import Violation
 
 from .extras import FUZZ, missing
 from .harness import NAME, Plan, Report, last_input
-from .inputs import START, WIDTH, digest, lift, pack, refusal, unpack, variant_of
+from .inputs import PREFIX, START, WIDTH, digest, lift, pack, refusal, unpack, variant_of
 from .mutator import Mutator
 from .options import Problem
 
@@ -42,10 +42,11 @@ LONGEST = 300
 _SEEDS = 8  # inputs to start from, of each configuration
 _HANG_SECONDS = 120  # of wall time in one run; the watchdog of CPU time comes first where Python can listen
 _GRACE = 20.0  # seconds after the deadline, before a process that does not end is killed
-_POLL = 0.2
+_POLL = 0.2  # seconds between two looks at its report
 _MEMORY_MB = 2048
 _DEPTH = 5  # changes of an input, one after the other, before another one's turn; as libFuzzer has it
-_ARTIFACTS = ("crash-", "timeout-", "oom-")
+ARTIFACTS = ("crash-", "timeout-", "oom-")
+"""How the names begin of the inputs that libFuzzer leaves behind: a law or a crash, a hang, too much memory."""
 
 
 class HarnessError(click.ClickException):
@@ -112,6 +113,8 @@ def check(
 class Session:
     """One target, fuzzed by one process after the other until the budget is spent."""
 
+    harness, hang_seconds, memory_mb, depth = "heaplaw.fuzz.harness", _HANG_SECONDS, _MEMORY_MB, _DEPTH
+
     def __init__(
         self, name: str, operations: int, seed: int, only: Iterable[str] = (), most: int | None = None,
         settings: Settings | None = None,
@@ -149,7 +152,7 @@ class Session:
         most = START + WIDTH * self.settings.longest
         for which in range(len(self.names)):
             for number in range(_SEEDS):
-                data = pack(mutate.fresh(rng, most)[4:] if number else bytes(LENGTH), which)
+                data = pack(mutate.fresh(rng, most)[PREFIX:] if number else bytes(LENGTH), which)
                 (folder / digest(data)).write_bytes(data)
 
     def _palettes(self) -> list[int]:
@@ -189,8 +192,6 @@ class Session:
         progress(tally.operations)
         return Ended(code, last, log.read_text(errors="replace"))
 
-    harness, hang_seconds, memory_mb, depth = "heaplaw.fuzz.harness", _HANG_SECONDS, _MEMORY_MB, _DEPTH
-
     def _loads(self) -> Mapping[str, str]:
         """What else its environment says."""
         return {}
@@ -220,7 +221,7 @@ class Session:
         artifacts, why = folder / "artifacts", ended.report.why if ended.report is not None else ""
         if not why and time.monotonic() < deadline and (data := last_input(folder / "last")):
             (artifacts / f"crash-{digest(data)}").write_bytes(data)  # it was lost, and could not write it itself
-        inputs = sorted(path for path in artifacts.iterdir() if path.name.startswith(_ARTIFACTS))
+        inputs = sorted(path for path in artifacts.iterdir() if path.name.startswith(ARTIFACTS))
         for path in inputs:
             self._enter(path, ended, deadline)
             path.unlink()

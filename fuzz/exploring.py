@@ -1,6 +1,5 @@
 """``heaplaw explore``: certificates, or the shortest counterexample."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,8 +27,11 @@ from .options import (
     bar,
     complete_target,
     console,
+    jobs_option,
     json_option,
     known_laws,
+    plain_table,
+    say,
     seed_option,
 )
 
@@ -54,7 +56,7 @@ _DEFAULT_TIME = "60s"
     metavar="FILE",
     help="Keep the search in this file, and go on from it.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
+@jobs_option
 @click.option("-v", "--verbose", is_flag=True, help="Show the alphabets, and how often each law was asked.")
 @seed_option
 @json_option
@@ -87,11 +89,7 @@ def explore(
     refuse_native(targets)
     wanted = _kinds(kinds)
     searches = [_scaled(tiny(name), arena) for name in dict.fromkeys(targets)] or all_tiny()
-    if resume is not None:
-        if len(searches) != 1:
-            raise Problem("--resume keeps one search; name one target")
-        if not resume.parent.is_dir():
-            raise Problem(f"cannot keep the search in {resume}: there is no folder {resume.parent}")
+    _check_resume(resume, len(searches))
     for search in searches:
         factory(search.name)
     certificates: list[Certificate] = []
@@ -113,6 +111,16 @@ def explore(
         json_path.write_text(report.to_json({"format": "heaplaw certificates 1", "exit": code, "targets": data}))
     _show(console(), certificates, verbose, code)
     return code
+
+
+def _check_resume(file: Path | None, searches: int) -> None:
+    """Find out before the work that a search cannot be kept in a file.  Raises Problem."""
+    if file is None:
+        return
+    if searches != 1:
+        raise Problem("--resume keeps one search; name one target")
+    if not file.parent.is_dir():
+        raise Problem(f"cannot keep the search in {file}: there is no folder {file.parent}; make it first")
 
 
 def exit_code(certificates: Sequence[Certificate]) -> int:
@@ -155,7 +163,7 @@ def _scaled(search: Tiny, arena: int | None) -> Tiny:
 
 def table(certificates: Sequence[Certificate]) -> Table:
     """One line a certificate."""
-    lines = Table(box=None, pad_edge=False, header_style="bold")
+    lines = plain_table()
     lines.add_column("target", overflow="fold")
     lines.add_column("covered")
     for title in ("letters", "states", "transitions", "longest way", "laws", "seconds", "states/s"):
@@ -191,12 +199,12 @@ def _show(out: Console, certificates: Sequence[Certificate], verbose: bool, code
             report.show_finding(out, found, shorter)
         if certificate.unconfirmed:
             what = f"\n{certificate.target}: {certificate.unconfirmed}"
-            out.print(what, highlight=False, soft_wrap=True, markup=False)
+            say(out, what)
     out.print()
     out.print(table(certificates))
     for line in _details(certificates) if verbose else ():
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
-    out.print("\n" + verdict(certificates, code), highlight=False, soft_wrap=True, markup=False)
+        say(out, line)
+    say(out, "\n" + verdict(certificates, code))
 
 
 def _details(certificates: Sequence[Certificate]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .options import Problem
 
-FUZZ, CLUSTER, SYMBOLIC = "fuzz", "cluster", "symbolic"
+CLUSTER, FUZZ, NATIVE, PLOTS, SYMBOLIC = "cluster", "fuzz", "native", "plots", "symbolic"
 """Extras of this distribution."""
 
 

@@ -103,7 +103,7 @@ class Counters:
     """65,536 counters of libFuzzer's, one a feature."""
 
     def __init__(self) -> None:
-        """Before ``atheris.Setup``.  Raises Problem where atheris, or what is used of it, is missing."""
+        """Before ``atheris.Setup``.  Raises Problem without atheris, AttributeError without what is used of it."""
         atheris = needed("atheris", FUZZ)
         for name in _PRIVATE:
             if not callable(getattr(atheris, name, None)):
@@ -119,7 +119,10 @@ class Counters:
         self._count: Callable[[int], None] | None = None
 
     def mark(self, numbers: Iterable[int]) -> None:
-        """Count features; within an input only, since counting does nothing before the first."""
+        """Count features; within an input only, since counting does nothing before the first.
+
+        Raises AttributeError where atheris has become one that cannot count.  O(numbers).
+        """
         if self._count is None:
             if self._atheris._trace_branch is self._stub:
                 raise AttributeError("atheris counts nothing: _trace_branch was not exchanged when fuzzing began")

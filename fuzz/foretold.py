@@ -28,7 +28,7 @@ from .harness import Fuzzed
 
 BATCHED: frozenset[int] = frozenset({Kind.ALLOC, Kind.FREE, Kind.REALLOC})
 """What a batch does.  Contents are written and compared with these."""
-_ALONE = 16
+_ALONE = 16  # one input in so many is done by one call for each operation
 SAMPLE_STATES = 4  # every fourth operation's abstract state is counted
 
 

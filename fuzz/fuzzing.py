@@ -23,7 +23,7 @@ from .harness import COVERAGE, MUTATORS, NAME
 from .inputs import safe_name
 from .isolating import Bounds, Guards, confirm_apart, fresh, guards, needs_isolation
 from .native_fuzzing import NativeFigures, NativeSession, usual_coverage
-from .options import Duration, Problem, bar, complete_target, console, json_option, make_folder, seed_option
+from .options import Duration, Problem, bar, complete_target, console, json_option, make_folder, say, seed_option
 
 _OPERATIONS = 1 << 60  # time or runs are the budget here
 
@@ -95,7 +95,7 @@ def fuzz(
     )  # fmt: skip
     out = console()
     with _session(target, seed, settings) as (session, crew):
-        out.print(f"seed {seed}", highlight=False)
+        say(out, f"seed {seed}")
         with bar("fuzzing", runs or 0) as progress:
             tally = session.go(time.monotonic() + seconds, progress)
         if crew is not None:
@@ -108,13 +108,19 @@ def fuzz(
         extra = {"fuzzing": as_data(tally, session.figures, settings)}
         json_path.write_text(report.as_json([tally], seed=seed, code=code, extra=extra))
     report.show_findings(out, tally.findings, save)
-    out.print()
-    if session.figures.skipped:
-        out.print(skipped_line(session.figures.skipped, inputs), highlight=False, soft_wrap=True, markup=False)
-    out.print(report.summary([tally]))
-    out.print("\n" + line(tally, session.figures), highlight=False, soft_wrap=True, markup=False)
-    out.print(report.verdict([tally], code), highlight=False, soft_wrap=True)
+    _show(tally, session.figures, inputs, code)
     return code
+
+
+def _show(tally: Tally, figures: Figures, inputs: Path | None, code: int) -> None:
+    """What stands below the counterexamples; ``inputs``: the folder of a corpus that is kept."""
+    out = console()
+    out.print()
+    if figures.skipped:
+        say(out, skipped_line(figures.skipped, inputs))
+    out.print(report.summary([tally]))
+    say(out, "\n" + line(tally, figures))
+    say(out, report.verdict([tally], code))
 
 
 @contextmanager

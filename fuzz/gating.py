@@ -1,7 +1,6 @@
 """``heaplaw gate``: is this project as good as it says it is?"""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from .gate.configuration import Aim, Configuration, load
 from .gate.running import LEFT_OUT, Gate, group, prepare
 from .gate.seeding import changes, seed
 from .gate.showing import Lines
-from .options import Duration, console
+from .options import Duration, console, jobs_option, say
 from .reports.model import Report, Step
 from .reports.writing import Wanted, report_options, write
 
@@ -32,7 +31,7 @@ from .reports.writing import Wanted, report_options, write
 @click.option("--ops", type=click.IntRange(1), help="Of an engine on a target.", show_default="the configuration's")
 @click.option("--time", "seconds", type=Duration(), help="Ceiling for all.", show_default="the configuration's")
 @click.option("--seed", "given", type=click.IntRange(0), help="Same seed, same run.", show_default="from the commit")
-@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
+@jobs_option
 @report_options
 def gate(
     quick: bool,
@@ -66,7 +65,7 @@ def gate(
         run = Gate(settings, seed(settings.root, given), quick, jobs, save, ops, seconds, lines.part)
         title = f"{'quick gate' if quick else 'gate'} of {settings.file}"
         for line in (title, f"seed {run.seed.number} ({run.seed.source})\n"):
-            out.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(out, line)
         written = _go(run, revision, lines)
         _show(out, run, written)
         write(written, reports)
@@ -92,7 +91,7 @@ def _go(run: Gate, revision: str | None, lines: Lines) -> Report:
         again.counterexamples(run, run.settings.known)
         inputs.check(run)
         certificates.check(run)
-        for engine in dict.fromkeys(name for one in run.targets for name in one.engines(run.settings.engines)):
+        for engine in run.engines:
             for tally in exploration.explore(run, engine):
                 lines.step(outcome.step_of(tally))
         canaries.check_asked(run)
@@ -147,5 +146,5 @@ def _show(out: Console, run: Gate, written: Report) -> None:
         how = "saved; " if file in run.new else ""
         report.show_finding(out, finding, f"{how}again: heaplaw replay {file}" if file else "--save keeps the trace")
     advice = written.extra["gate"]["advice"]
-    out.print(f"\nseed {written.seed}", highlight=False)
-    out.print(written.verdict + (f": {advice}" if advice else ""), highlight=False, soft_wrap=True, markup=False)
+    say(out, f"\nseed {written.seed}")
+    say(out, written.verdict + (f": {advice}" if advice else ""))

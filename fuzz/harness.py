@@ -31,7 +31,7 @@ from heaplaw.runs import Violation
 
 from .extras import FUZZ, needed
 from .feedback import Counters, Observed, Seen, instrument
-from .inputs import unpack
+from .inputs import unpack, variant_of
 from .mutator import Mutator
 from .options import Problem
 
@@ -146,7 +146,7 @@ class Harness:
             return -1
         if self._last is not None:
             self._last.keep(data)
-        which = data[3] % len(self.builders)
+        which = self.names.index(variant_of(data, self.names))
         run = Fuzzed(self.builders[which], body, self.mute)
         found = run.go()
         numbers = self.seen.of_run(run.states, run.reached, run.features)

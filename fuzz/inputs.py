@@ -37,6 +37,7 @@ PREFIX = len(HEADER) + 1
 START = PREFIX + LENGTH
 """Where the operations begin, each of ``WIDTH`` bytes."""
 WIDTH = 4
+"""Bytes of an operation."""
 _KINDS = 3  # of the head: bit k - 3 of its first two bytes lets kind k come
 _KEEP_ALL, _PLACED = 3, 32  # of the head's third byte
 

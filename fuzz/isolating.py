@@ -8,7 +8,7 @@ Child processes do the work (see ``guarded``); this one hands it out and takes t
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,11 +30,11 @@ from .options import Problem
 from .sanitizers import environment, is_sanitized
 from .tallies import finding_from, from_data
 
-_SANITIZER = 1 << 30
+_SANITIZER = 1 << 30  # bytes that it takes for itself
 _HEADROOM = 1 << 30  # bytes for the child beside the forks that it makes
 _PATIENCE = 180.0  # seconds beyond a job's own, for making small what it finds; forks have much less
 _SECONDS = 120.0  # for what is no engine's work
-_PAUSE = 0.25
+_PAUSE = 0.25  # seconds between two looks
 
 
 class Bounds(NamedTuple):
@@ -64,8 +64,12 @@ def refuse_native(names: Sequence[str]) -> None:
 
 def loading(names: Sequence[str]) -> dict[str, str]:
     """What the environment of a process must say in which all of these native targets are made.  Raises TargetError."""
-    roomy = system.environment() if any(map(registry.is_malloc, names)) else {}
-    return {**environment(Path(parse(name).base) for name in names), **roomy} if names else {}
+    return {**environment(Path(parse(name).base) for name in names), **_roomy(names)} if names else {}
+
+
+def _roomy(names: Iterable[str]) -> dict[str, str]:
+    """What mallocs of this machine want to be told, if one of these is one."""
+    return system.environment() if any(map(registry.is_malloc, names)) else {}
 
 
 class Guards:
@@ -122,8 +126,8 @@ class Guards:
             some = [library for name, library in self._libraries.items() if (name in self._sanitized) == sanitized]
             limits = Limits(memory + _HEADROOM, memory, patience=_PATIENCE, bounded=not some)  # mallocs reserve much
             folder = self._folder / ("sanitized" if sanitized else "plain")
-            roomy = system.environment() if any(map(registry.is_malloc, self._libraries)) else {}
-            self._crews[sanitized] = LocalCrew(self._jobs, folder, limits, {**environment(some), **roomy})
+            there = {**environment(some), **_roomy(self._libraries)}
+            self._crews[sanitized] = LocalCrew(self._jobs, folder, limits, there)
         return self._crews[sanitized]
 
     def one(self, job: dict[str, Any]) -> dict[str, Any] | Loss:
@@ -253,10 +257,7 @@ def traits(target: str) -> Traits:
     """Those of a target in a child process.  Raises TargetError, also where making it takes that along."""
     with guards([target], Bounds()) as crew:
         answer = crew.one({"do": "fresh", "target": target, "engine": "replay"})
-    if (how := _lost(answer)) is not None:
-        raise TargetError(f"cannot make {target!r}: it took its process along: {how}")
-    assert not isinstance(answer, Loss)
-    maintenance, arena = answer["traits"]
+    maintenance, arena = _made(target, answer)["traits"]
     return Traits(tuple(maintenance), arena)
 
 
@@ -264,10 +265,22 @@ def prose_apart(target: str) -> str:
     """The state machine of a target, written out in a child process.  Raises TargetError."""
     with guards([target], Bounds()) as crew:
         answer = crew.one({"do": "prose", "target": target})
+    return str(_made(target, answer)["prose"])
+
+
+def _made(target: str, answer: dict[str, Any] | Loss) -> dict[str, Any]:
+    """The answer about a target that was made for it.  Raises TargetError where making it took a process along."""
     if (how := _lost(answer)) is not None:
         raise TargetError(f"cannot make {target!r}: it took its process along: {how}")
     assert not isinstance(answer, Loss)
-    return str(answer["prose"])
+    return answer
+
+
+def _watched(target: str, answer: dict[str, Any] | Loss) -> dict[str, Any]:
+    """The answer of who watched a target's forks.  Raises TargetError where that was lost as well."""
+    if isinstance(answer, Loss):
+        raise TargetError(f"{target} took the process along that was to watch it: {answer.why}")
+    return answer
 
 
 def replayed_apart(target: str, trace: Trace, *, always: bool = False, answers: bool = False) -> Replayed | None:
@@ -280,9 +293,7 @@ def replayed_apart(target: str, trace: Trace, *, always: bool = False, answers: 
     if not always and trace.header.get("law") != "returns":
         return None
     with guards([target], Bounds()) as crew:
-        answer = crew.one(_job("again", target, trace, answers=answers))
-    if isinstance(answer, Loss):
-        raise TargetError(f"{target} took the process along that was to watch it: {answer.why}")
+        answer = _watched(target, crew.one(_job("again", target, trace, answers=answers)))
     if not always and not answer["lost"]:
         return None
     return Replayed(from_data(answer["tally"]), Figures(**answer["figures"]))
@@ -291,13 +302,14 @@ def replayed_apart(target: str, trace: Trace, *, always: bool = False, answers: 
 def smaller_apart(
     target: str, trace: Trace, *, always: bool = False, same_operation: bool = False
 ) -> tuple[Again, Finding | None] | None:
-    """A counterexample made smaller in a child process, and the finding that it is now; None: see above."""
+    """A counterexample made smaller in a child process, and what is found now; None where this process can do that.
+
+    Raises TargetError.
+    """
     if replayed_apart(target, trace, always=always) is None:
         return None
     with guards([target], Bounds()) as crew:
-        answer = crew.one(_job("smaller", target, trace, same_operation=same_operation))
-    if isinstance(answer, Loss):
-        raise TargetError(f"{target} took the process along that was to watch it: {answer.why}")
+        answer = _watched(target, crew.one(_job("smaller", target, trace, same_operation=same_operation)))
     found = finding_from(answer["finding"]) if answer["finding"] is not None else None
     law, before = trace.header.get("law", ""), len(trace.operations)
     name = found.target if found is not None else target

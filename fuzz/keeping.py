@@ -2,6 +2,7 @@
 
 A run is worth it that reached a state first.  A finding is told at once, since the process may not live to its end.
 
+>>> from heaplaw.operations import Kind
 >>> digest_of((1, 2, True)) == digest_of((Kind.ALLOC, 2, 1))
 True
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from heaplaw.impls.registry import variants
-from heaplaw.operations import Kind, Operation
+from heaplaw.operations import Operation
 from heaplaw.properties.tallying import Seen, Tallying
 from heaplaw.properties.verdict import Finding
 from heaplaw.runs import Violation
@@ -22,7 +23,6 @@ from heaplaw.trace import Trace
 
 from .inputs import digest, encode, lift, unpack, variant_of
 
-__all__ = ["Keeper", "Kind", "digest_of"]
 _MOST, _MOST_LEFT = 12, 50  # inputs of a shard: of runs, and of those that its engine has left
 _LONG = 600  # operations above which a run is no input
 

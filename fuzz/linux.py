@@ -7,7 +7,7 @@ import click
 from heaplaw.impls.native.linux import building
 from heaplaw.impls.native.linux.building import BuildError
 
-from .options import Problem, console
+from .options import Problem, console, say
 
 
 @click.command("build-linux")
@@ -36,9 +36,9 @@ def build_linux(source: Path | None, sanitize: bool) -> int:
     out = console()
     for built in made:
         for path in built.libraries:
-            out.print(str(path), soft_wrap=True, highlight=False)
+            say(out, str(path))
     version = made[0].version
     for name in dict.fromkeys(path.stem.rpartition("-")[0] for path in made[0].libraries):
         file = building.SOURCES.get(name, f"mm/{name}.c")
-        out.print(f"linux:{name}@{version}: {file}, unmodified; what it stands on is a shim", highlight=False)
+        say(out, f"linux:{name}@{version}: {file}, unmodified; what it stands on is a shim")
     return 0

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from heaplaw.impls.registry import TargetError, factory
 from heaplaw.properties.old_traces import NO_LONGER, STILL, Again, again
@@ -15,7 +14,18 @@ from heaplaw.properties.verdict import COUNTEREXAMPLE, PASSED, Finding
 from heaplaw.trace import Trace
 
 from . import isolating, report
-from .options import Problem, bar, console, isolate_option, json_option, known_laws, make_folder, writable
+from .options import (
+    Problem,
+    bar,
+    console,
+    isolate_option,
+    json_option,
+    known_laws,
+    make_folder,
+    plain_table,
+    say,
+    writable,
+)
 
 
 @click.command()
@@ -50,33 +60,32 @@ def minimize(
         writable(context, context.command.params[0], output)
     results: list[tuple[Path, Again]] = []
     lost: dict[Path, Finding] = {}  # what must not be run here, to be shown
-
-    def smaller(file: Path, name: str, one: Trace, tell: Callable[[int], None] = lambda now: None) -> None:
-        apart = isolating.smaller_apart(name, one, always=isolate, same_operation=same_operation)
-        if apart is None:
-            results.append((file, again(one, name, same_operation=same_operation, progress=tell)))
-            return
-        results.append((file, apart[0]))
-        if apart[1] is not None:
-            lost[file] = apart[1]
-
-    if trace.is_dir():
-        with bar("minimising", len(files), "traces") as progress:
-            for file, (name, one) in zip(files, old, strict=True):
-                smaller(file, name, one)
+    many = trace.is_dir()
+    total, what = (len(files), "traces") if many else (len(old[0][1].operations), "operations dropped")
+    with bar("minimising", total, what) as progress:
+        for file, (name, one) in zip(files, old, strict=True):
+            tell: Callable[[int], None] = (lambda now: None) if many else lambda now: progress(total - now)
+            result, finding = _smaller(name, one, isolate, same_operation, tell)
+            results.append((file, result))
+            if finding is not None:
+                lost[file] = finding
+            if many:
                 progress(len(results))
-    else:
-        [(name, one)] = old
-        before = len(one.operations)
-        with bar("minimising", before, "operations dropped") as progress:
-            smaller(trace, name, one, lambda now: progress(before - now))
     for file, result in results:
         if output is not None and result.trace is not None:
             (output / file.name if output.is_dir() else output).write_text(str(result.trace))
     if json_path is not None:
         json_path.write_text(report.to_json([_as_json(file, result) for file, result in results]))
-    _show(results, lost, whole=trace.is_dir())
+    _show(results, lost, many)
     return COUNTEREXAMPLE if any(result.found is not None for _, result in results) else PASSED
+
+
+def _smaller(
+    name: str, trace: Trace, isolate: bool, same_operation: bool, tell: Callable[[int], None]
+) -> tuple[Again, Finding | None]:
+    """What becomes of a counterexample; with the finding to show, where that must not be run here to be drawn."""
+    apart = isolating.smaller_apart(name, trace, always=isolate, same_operation=same_operation)
+    return apart or (again(trace, name, same_operation=same_operation, progress=tell), None)
 
 
 def _read(file: Path, target: str | None, isolate: bool) -> tuple[str, Trace]:
@@ -95,17 +104,17 @@ def _read(file: Path, target: str | None, isolate: bool) -> tuple[str, Trace]:
     return name, trace
 
 
-def _show(results: list[tuple[Path, Again]], lost: dict[Path, Finding], whole: bool) -> None:
+def _show(results: list[tuple[Path, Again]], lost: dict[Path, Finding], many: bool) -> None:
     out = console()
-    if not whole:
+    if not many:
         [(file, result)] = results
         if result.found is None:
-            out.print(f"{file} no longer fails on {result.target}", highlight=False, soft_wrap=True, markup=False)
+            say(out, f"{file} no longer fails on {result.target}")
             return
         report.show_finding(out, lost.get(file) or Finding(result.target, result.found))
-        out.print(f"\n{result.outcome}: {_lengths(result)} operations", highlight=False)
+        say(out, f"\n{result.outcome}: {_lengths(result)} operations")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for title in ("trace", "target", "law", "now", "operations"):
         table.add_column(title, overflow="fold")
     for file, result in results:
@@ -113,7 +122,7 @@ def _show(results: list[tuple[Path, Again]], lost: dict[Path, Finding], whole: b
         table.add_row(escape(file.name), escape(result.target), law, result.outcome, _lengths(result))
     out.print(table)
     counts = Counter(result.outcome for _, result in results)
-    out.print("\n" + ", ".join(f"{count} {kind}" for kind, count in counts.items()), highlight=False)
+    say(out, "\n" + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
 
 
 def _lengths(result: Again) -> str:

@@ -1,6 +1,5 @@
 """``heaplaw mutate``: how many small changes of a target's own code a check notices."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from heaplaw.properties.mutation import HUNG, KILLED, PUBLISHED, SURVIVED, Judge
 from heaplaw.properties.verdict import INCONCLUSIVE, PASSED, SELF_TEST_FAILED
 
 from . import report
-from .options import Duration, bar, complete_target, console, json_option, seed_option
+from .options import Duration, bar, complete_target, console, jobs_option, json_option, plain_table, say, seed_option
 
 _DEFAULT_TIME = "5s"
 _LEAST = 90  # percent
@@ -59,7 +58,7 @@ class Score(NamedTuple):
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=complete_target)
 @click.option("--time", "seconds", type=Duration(), default=_DEFAULT_TIME, show_default=True, help="CPU time a mutant.")
-@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
+@jobs_option
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="Judge so many, drawn at random.")
 @click.option(
     "--least", type=click.IntRange(0, 100), default=_LEAST, show_default=True, metavar="PERCENT",
@@ -153,7 +152,7 @@ def _named(mutant: Mutant) -> dict[str, object]:
 
 def table(scores: Sequence[Score]) -> Table:
     """One line a target."""
-    lines = Table(box=None, pad_edge=False, header_style="bold")
+    lines = plain_table()
     lines.add_column("target", overflow="fold")
     titles = ("mutants", "killed", "survived", "unclear", "equivalent", "published", "score", "median s", "most s")
     for title in titles:
@@ -178,10 +177,10 @@ def table(scores: Sequence[Score]) -> Table:
 def _show(out: Console, scores: Sequence[Score], verbose: bool, code: int, seed: int) -> None:
     for score in scores:
         for line in _details(score, verbose):
-            out.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(out, line)
     out.print(table(scores))
-    out.print("\n" + verdict(scores, code), highlight=False, soft_wrap=True)
-    out.print(f"seed {seed}", highlight=False)
+    say(out, "\n" + verdict(scores, code))
+    say(out, f"seed {seed}")
 
 
 def _details(score: Score, verbose: bool) -> list[str]:

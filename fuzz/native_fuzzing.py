@@ -19,18 +19,17 @@ from random import Random
 from typing import Any, NamedTuple
 
 from heaplaw.impls import registry
-from heaplaw.impls.native import system
 from heaplaw.impls.registry import parse
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.tallying import MOST_HANGS
 from heaplaw.properties.verdict import Tally
 
 from .child import Loss
-from .engine import Ended, Figures, HarnessError, Session, Settings
+from .engine import ARTIFACTS, Ended, Figures, HarnessError, Session, Settings
 from .extras import FUZZ, missing
 from .harness import NAME, last_count, last_input
 from .inputs import digest
-from .isolating import Guards
+from .isolating import Guards, loading
 from .options import Problem
 from .sanitizers import environment, is_instrumented, is_sanitized, preloading
 from .tallies import finding_from
@@ -38,8 +37,7 @@ from .tallies import finding_from
 _PROGRESS = re.compile(r"^#\d+\t.* cov: (\d+) ft: (\d+)", re.M)
 _WITH_FUZZER = {False: "ubsan_with_fuzzer.so", True: "asan_with_fuzzer.so"}  # of atheris: by sanitized or not
 _MUTATORS = ("custom_mutator", "custom_crossover")
-_ARTIFACTS = ("crash-", "timeout-", "oom-")
-_SLOW = ("timeout-", "oom-")
+_SLOW = ("timeout-", "oom-")  # of these artifacts
 _MOST_LOSSES, _MOST_UNCLEAR = 5, 3  # processes lost, and inputs that do nothing again, before a target is left alone
 
 
@@ -84,10 +82,9 @@ def loads(target: str, coverage: str, mutator: str) -> dict[str, str]:
 
     Raises Problem where the library counts nothing, or atheris has not what is to be loaded.
     """
-    file = library(target)
-    roomy = system.environment() if registry.is_malloc(target) else {}
     if coverage == "states":
-        return {**environment([file]), **roomy}
+        return loading([target])
+    file = library(target)
     if not is_instrumented(file):
         raise Problem(
             f"{target} counts no edges: build it with clang -fsanitize=fuzzer-no-link, or give --source, "
@@ -185,7 +182,7 @@ class NativeSession(Session):
         """Enter what a process has found; is there anything left to do?"""
         artifacts, why = folder / "artifacts", ended.report.why if ended.report is not None else ""
         self.figures.edges = self.figures.edges.read(ended.log)
-        inputs = {path.read_bytes(): path.name for path in artifacts.iterdir() if path.name.startswith(_ARTIFACTS)}
+        inputs = {path.read_bytes(): path.name for path in artifacts.iterdir() if path.name.startswith(ARTIFACTS)}
         for path in artifacts.iterdir():
             path.unlink()
         if (not why or why == "a law") and (data := last_input(folder / "last")):

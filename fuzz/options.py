@@ -10,12 +10,15 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from heaplaw.impls.registry import BUILT_IN, KERNELS
 from heaplaw.lawbook import LAWS, meant
 from heaplaw.properties.verdict import USAGE
 
-_PIPE_WIDTH = 120
+STOPPED = 130
+"""Exit code of what was stopped with Ctrl-C, as shells have it."""
+_PIPE_WIDTH = 120  # characters
 
 
 class Problem(click.ClickException):
@@ -72,7 +75,7 @@ def writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> 
     if value is not None:
         folder = value.parent
         if not folder.is_dir():
-            raise Problem(f"cannot write {value}: there is no folder {folder}")
+            raise Problem(f"cannot write {value}: there is no folder {folder}; make it first")
         if value.is_dir() or not os.access(value if value.exists() else folder, os.W_OK):
             raise Problem(f"cannot write {value}: no permission, or a folder of that name")
     return value
@@ -102,11 +105,23 @@ json_option = click.option(
     "--json", "json_path", type=click.Path(path_type=Path), callback=writable, metavar="FILE", help="Write a report."
 )
 seed_option = click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed, same run.")
+jobs_option = click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
+isolate_option = click.option("--isolate", is_flag=True, help="Run targets in child processes, native or not.")
 
 
 def console() -> Console:
     """Standard output; wide enough for every table where it is no terminal."""
     return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def say(out: Console, text: str) -> None:
+    """Print text as it stands: brackets are no markup, numbers have no colour, and no line is broken."""
+    out.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def plain_table() -> Table:
+    """A table as all commands print them, without lines; columns are still to be added."""
+    return Table(box=None, pad_edge=False, header_style="bold")
 
 
 @contextmanager
@@ -119,7 +134,6 @@ def bar(title: str, total: int, what: str = "operations") -> Iterator[Callable[.
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done, total=None: progress.update(task, completed=done, total=total)
-isolate_option = click.option("--isolate", is_flag=True, help="Run targets in child processes, native or not.")
 
 
 def bounds_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ from random import Random
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.shards import Shard
 
-from .records import DONE, SEEDLESS, Arm, Of, Totals
+from .records import DONE, SEEDLESS, Arm, ArmTotals, Totals
 
 _WORD, _FINDING = 5.0, 50.0  # new states that they are worth
 _RECENT = 4  # shards of an arm that are looked at
@@ -78,7 +78,7 @@ class Planner:
         return tuple(law for law in LAWS if law not in known)
 
 
-def given_up(total: Of) -> bool:
+def given_up(total: ArmTotals) -> bool:
     """Has an arm executed nothing for too long?"""
     last = total.gains[-_IN_VAIN:]
     return len(last) == _IN_VAIN and all(gain.ended != DONE for gain in last)
@@ -91,7 +91,7 @@ def weights(arms: Sequence[Arm], totals: Totals) -> list[float]:
     return [_EVEN / len(arms) + (1 - _EVEN) * one / total for one in promises]
 
 
-def promise(total: Of) -> float:
+def promise(total: ArmTotals) -> float:
     """What an arm's last shards brought for each second of CPU time."""
     last = total.gains[-_RECENT:]
     new = sum(gain.states + _WORD * gain.words + _FINDING * gain.findings for gain in last)

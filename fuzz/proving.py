@@ -1,6 +1,5 @@
 """``heaplaw prove``: what holds for every value of a machine word, with controls that must be refuted."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,19 @@ from heaplaw.trace import Trace
 
 from . import report
 from .extras import SYMBOLIC, needed
-from .options import Duration, Problem, bar, complete_target, console, json_option, make_folder, seed_option
+from .options import (
+    Duration,
+    Problem,
+    bar,
+    complete_target,
+    console,
+    jobs_option,
+    json_option,
+    make_folder,
+    plain_table,
+    say,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     from heaplaw.properties.proofs.asking import Asked
@@ -41,7 +52,7 @@ _TITLES = {
 @click.option("--cache", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where proofs are remembered; it may be thrown away.", show_default="that of the user")  # fmt: skip
 @click.option("--no-cache", is_flag=True, help="Remember nothing, and prove all anew.")
-@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
+@jobs_option
 @click.option("-v", "--verbose", is_flag=True, help="Every configuration and every counterexample of a control.")
 @seed_option
 @json_option
@@ -73,7 +84,7 @@ def prove(
     from heaplaw.properties.proofs import asking, remembered
 
     if no_cache and folder is not None:
-        raise Problem("--cache and --no-cache exclude each other")
+        raise Problem("--cache and --no-cache exclude each other; give one of them")
     if folder is not None:
         make_folder(folder)
     memory = None if no_cache else remembered.Memory(folder or cache_folder("proofs"))
@@ -131,7 +142,7 @@ def as_data(one: "Asked") -> dict[str, Any]:
 
 def table(asked: Sequence["Asked"]) -> Table:
     """One line a theorem: its verdict by the width of the word, over all configurations, and its controls."""
-    lines = Table(box=None, pad_edge=False, header_style="bold")
+    lines = plain_table()
     lines.add_column("theorem", overflow="fold")
     lines.add_column("about", overflow="fold")
     for title in ("32 bits", "64 bits"):
@@ -169,15 +180,15 @@ def _cell(answers: Sequence["Asked"]) -> str:
 def _show(out: Console, asked: Sequence["Asked"], verbose: bool, code: int) -> None:
     for method in dict.fromkeys(one.question.method for one in asked):
         chosen = [one for one in asked if one.question.method == method]
-        out.print(f"{_TITLES[method]}", style="bold", highlight=False)
+        out.print(_TITLES[method], style="bold", highlight=False)
         out.print(table(chosen))
         for line in _details(chosen) if verbose else ():
-            out.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(out, line)
         out.print()
     for one in asked:
         if not one.good and not (one.question.control and one.verdict == REFUTED and one.recurs):
             _show_wrong(out, one)
-    out.print(verdict(asked, code), highlight=False, soft_wrap=True, markup=False)
+    say(out, verdict(asked, code))
 
 
 def _show_wrong(out: Console, one: "Asked") -> None:
@@ -185,18 +196,18 @@ def _show_wrong(out: Console, one: "Asked") -> None:
     question, proof = one.question, one.proof
     what = "must be refuted, and is " if question.control else "is "
     out.print(f"{question.theorem} on {question.target} {what}{proof.verdict}", style="bold", highlight=False)
-    out.print(f"  {question.sentence}", highlight=False, soft_wrap=True, markup=False)
+    say(out, f"  {question.sentence}")
     if proof.values:
-        out.print(f"  not for {_values(one)}", highlight=False, soft_wrap=True, markup=False)
+        say(out, f"  not for {_values(one)}")
     if proof.why:
-        out.print(f"  {proof.why}", highlight=False, soft_wrap=True, markup=False)
+        say(out, f"  {proof.why}")
     if proof.trace and one.recurs:
         trace = Trace.parse(proof.trace)
         for finding in replay(trace, trace.target).tally.findings:
             if finding.violation.law == proof.law:
                 report.show_finding(out, finding)
     elif proof.trace:
-        out.print("  the trace that tells it broke a law once, and not in a fresh process", highlight=False)
+        say(out, "  the trace that tells it broke a law once, and not in a fresh process")
     out.print()
 
 

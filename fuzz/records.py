@@ -16,7 +16,6 @@ they are counted again from the files.
 import fcntl
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha1
@@ -28,6 +27,7 @@ from heaplaw.properties.proofs import engine as symbolic
 from heaplaw.properties.shards import Shard
 
 from .inputs import safe_name
+from .report import to_json
 from .store import is_part, write_whole
 
 FORMAT = "heaplaw shard 1"
@@ -64,25 +64,23 @@ class Gain:
     """What one shard brought that was not known before it."""
 
     states: int = 0
-    words: int = 0
+    words: int = 0  # named states
     findings: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of CPU time
     ended: str = DONE
 
 
 @dataclass
-class Of:
-    """Totals of a target with one engine, or with all."""
+class ArmTotals:
+    """What was spent on an arm, and what came of it."""
 
     shards: int = 0
     operations: int = 0
     runs: int = 0
-    seconds: float = 0.0
-    states: int = 0
+    seconds: float = 0.0  # of CPU time
+    states: int = 0  # abstract ones, that it was the first to reach
     lost: int = 0
     failed: int = 0
-    evidence: Counter[str] = field(default_factory=Counter)
-    words: Counter[str] = field(default_factory=Counter)
     why: str = ""  # the last problem
     gains: list[Gain] = field(default_factory=list)  # in the order of their seeds when read, of their ends after that
 
@@ -91,23 +89,23 @@ class Totals:
     """What the records amount to."""
 
     def __init__(self) -> None:
-        self.arms: dict[Arm, Of] = {}
-        self.states: dict[str, set[str]] = {}  # by target
-        self.words: dict[str, set[str]] = {}
+        self.arms: dict[Arm, ArmTotals] = {}
+        self.states: dict[str, set[str]] = {}  # digests of abstract states, by target
+        self.words: dict[str, set[str]] = {}  # named states, by target
         self.raw: dict[str, dict[str, Any]] = {}  # findings as engines told them, by hash
         self.seeds: dict[Arm, set[int]] = {}
         self.finished: set[Arm] = set()  # engines that have nothing left to do
 
-    def arm(self, target: str, engine: str) -> Of:
+    def arm(self, target: str, engine: str) -> ArmTotals:
         """Totals of an arm, which can be added to."""
-        return self.arms.setdefault(Arm(target, engine), Of())
+        return self.arms.setdefault(Arm(target, engine), ArmTotals())
 
-    def of(self, target: str) -> list[Of]:
+    def of(self, target: str) -> list[ArmTotals]:
         """Totals of a target's arms."""
         return [total for arm, total in self.arms.items() if arm.target == target]
 
     def operations(self, target: str) -> int:
-        """Operations done on a target."""
+        """Operations done on a target, by all engines."""
         return sum(total.operations for total in self.of(target))
 
     def add(self, record: dict[str, Any]) -> Gain:
@@ -130,8 +128,6 @@ class Totals:
         total.states += gain.states
         total.lost += record["ended"] == LOST
         total.failed += record["ended"] == FAILED
-        total.evidence.update(record["evidence"])
-        total.words.update(record["words"])
         total.why = record["why"] or total.why
         total.gains.append(gain)
         self.seeds.setdefault(arm, set()).add(record["seed"])
@@ -163,7 +159,7 @@ class Book:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise InUse(f"another campaign is at work in {folder}") from None
+            raise InUse(f"another campaign is at work in {folder}; wait for its end, or name another folder") from None
         self.complaints: list[str] = []
 
     def close(self) -> None:
@@ -221,7 +217,7 @@ class Book:
         self._write("status.json", status, lasting=False)
 
     def _write(self, name: str, value: Any, *, lasting: bool = True) -> None:
-        write_whole(self.folder / name, (json.dumps(value, indent=1) + "\n").encode(), lasting=lasting)
+        write_whole(self.folder / name, to_json(value).encode(), lasting=lasting)
 
     def _all(self, folder: str, wanted: str) -> Iterator[dict[str, Any]]:
         """Every file of a folder; interrupted ones are cleared away, damaged ones are set aside and complained of."""

@@ -21,7 +21,8 @@ from heaplaw.properties.recorded import Recording
 from heaplaw.properties.replay import Figures
 from heaplaw.properties.verdict import Finding, Status, Tally
 
-from .reports.wording import details, picture
+from .options import plain_table
+from .reports.wording import counted, details, picture
 from .trace_files import telling_name
 
 SYMBOLS = {
@@ -44,7 +45,7 @@ _WIDE_COLUMNS = 5  # targets whose names and counts fit beside the laws
 
 def summary(tallies: Sequence[Tally]) -> Table:
     """One line a target."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("target", overflow="fold")
     for title in ("operations", "runs", "passed", "broken", "unclear", "not run", "n/a", "new state"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -70,7 +71,7 @@ def law_table(tallies: Sequence[Tally]) -> Table:
     Many targets stand as letters, explained by ``legend``, and only with their verdicts.
     """
     few = len(tallies) <= _WIDE_COLUMNS
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("law", no_wrap=True)
     for letter, tally in zip(_letters(tallies), tallies, strict=True):
         table.add_column(escape(tally.target) if few else letter, justify="right" if few else "center")
@@ -115,7 +116,7 @@ def reasons(tallies: Sequence[Tally]) -> list[str]:
 def reach_table(tallies: Sequence[Tally]) -> Table:
     """Named state by target: how often it was reached; of size classes, how many of those that there are."""
     few = len(tallies) <= _WIDE_COLUMNS
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("state" if few else "state: ok reached, o never", no_wrap=True)
     for letter, tally in zip(_letters(tallies), tallies, strict=True):
         table.add_column(escape(tally.target) if few else letter, justify="right" if few else "center")
@@ -269,7 +270,7 @@ def verdict(tallies: Sequence[Tally], code: int, measured: Sequence[Measured] = 
     flaky = sum(len(tally.flaky) for tally in tallies)
     if broken:
         where = sum(bool(tally.findings) for tally in tallies)
-        return f"{_count(broken, 'law')} broken on {where} of {_count(len(tallies), 'target')} (exit {code})"
+        return f"{counted(broken, 'law')} broken on {where} of {counted(len(tallies), 'target')} (exit {code})"
     if flaky:
         laws = ", ".join(sorted({finding.violation.law for tally in tallies for finding in tally.flaky}))
         return f"inconclusive: a violation of {laws} did not recur in a fresh process (exit {code})"
@@ -283,18 +284,14 @@ def verdict(tallies: Sequence[Tally], code: int, measured: Sequence[Measured] = 
         done, planned = sum(t.operations for t in short), sum(t.planned for t in short)
         return f"inconclusive: time was up after {done:,} of {planned:,} operations; give more --time (exit {code})"
     if unmet := [one for one in measured if not one.met]:
-        return f"inconclusive: {_count(len(unmet), 'floor')} not met on {unmet[0].target}{_more(unmet)} (exit {code})"
+        return f"inconclusive: {counted(len(unmet), 'floor')} not met on {unmet[0].target}{_more(unmet)} (exit {code})"
     total = sum(tally.operations for tally in tallies)
-    return f"every applicable law passed on {_count(len(tallies), 'target')}, {total:,} operations (exit {code})"
+    return f"every applicable law passed on {counted(len(tallies), 'target')}, {total:,} operations (exit {code})"
 
 
 def _more(unmet: Sequence[Measured]) -> str:
     others = len({one.target for one in unmet}) - 1
-    return f" and {_count(others, 'other target')}" if others else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f" and {counted(others, 'other target')}" if others else ""
 
 
 def promises(contract: Contract) -> str:

@@ -3,7 +3,6 @@
 ``heaplaw reproduce zram TREE`` is the experiment of ``published.zram`` over a real tree, a command of its own.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from heaplaw.properties.processes import each
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
 
 from . import report
-from .options import Problem, bar, console, json_option, make_folder, seed_option
+from .options import Problem, bar, console, jobs_option, json_option, make_folder, plain_table, say, seed_option
 from .published import chart, shape, zram
 from .published.results import RESULTS, as_data, made_again
 from .published.shape import DIRECTION, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Outcome, Scale, Verdict
@@ -43,7 +42,7 @@ class _Reproduce(click.Command):
 @click.option("--list", "listing", is_flag=True, help="List the results, with their sources, and make none.")
 @click.option("--quick", is_flag=True, help="Smaller: under two minutes in all; figures are coarser.")
 @click.option("--plots", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write charts (SVG).")
-@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
+@jobs_option
 @seed_option
 @json_option
 def reproduce(
@@ -69,7 +68,7 @@ def reproduce(
     if plots is not None:
         make_folder(plots)
     scale = Scale.QUICK if quick else Scale.FULL
-    out.print(f"seed {seed}", highlight=False)
+    say(out, f"seed {seed}")
     made = []
     with bar("reproducing", len(chosen), "results") as progress:
         for one in _all(chosen, scale, seed, jobs):
@@ -113,7 +112,7 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
 
 
 def _listed(names: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for title in ("result", "what was published", "by whom"):
         table.add_column(title, no_wrap=title == "result")
     for name in names:
@@ -138,7 +137,7 @@ def _show(out: Console, made: Made) -> None:
 
 
 def _drawn(table: shape.Table) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    drawn = plain_table()
     for at, column in enumerate(table.columns):
         drawn.add_column(escape(column), justify="left" if at == 0 else "right", overflow="fold")
     for row in table.rows:
@@ -148,7 +147,7 @@ def _drawn(table: shape.Table) -> Table:
 
 def _show_all(out: Console, made: Sequence[Made], seed: int, code: int) -> None:
     """One line a result, and one that says what the exit code says."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for title in ("result", "verdict", "farthest figure, times"):
         table.add_column(title, justify="right" if "," in title else "left")
     for name, outcome, judged, _ in made:
@@ -160,7 +159,7 @@ def _show_all(out: Console, made: Sequence[Made], seed: int, code: int) -> None:
     within = sum(judged.kind == REPRODUCED and bool(outcome.figures) for _, outcome, judged, _ in made)
     seconds = sum(seconds for *_, seconds in made)
     said = f"{held} of {len(made)} reproduced in direction, {within} of them within their factor; {seconds:.0f} s"
-    out.print(f"\nseed {seed}: {said} of processor time (exit {code})", highlight=False, soft_wrap=True)
+    say(out, f"\nseed {seed}: {said} of processor time (exit {code})")
 
 
 def _draw(folder: Path, made: Made) -> None:
@@ -206,4 +205,4 @@ def reproduce_zram(
         json_path.write_text(report.to_json([zram.as_json(step) for step in steps]))
     out = console()
     out.print(zram.table(steps, recorded))
-    out.print("\n" + zram.verdict(steps, recorded), highlight=False, soft_wrap=True)
+    say(out, "\n" + zram.verdict(steps, recorded))

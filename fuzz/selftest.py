@@ -4,7 +4,6 @@ A green check on a suite that cannot go red is worthless.  The kill matrix says 
 bug of the gallery, how soon, and how small what it finds becomes.
 """
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from heaplaw.properties.hunting import (
 from heaplaw.properties.verdict import INCONCLUSIVE, PASSED, SELF_TEST_FAILED
 
 from . import report
-from .options import Duration, Problem, bar, console, json_option
+from .options import Duration, Problem, bar, console, jobs_option, json_option, plain_table, say
 
 _SECONDS, _SOON = 30.0, 2.0  # of a hunt; what counts as soon
 _QUICK = 50_000  # operations of a hunt in haste: the same verdicts on a slow machine as on a fast one
@@ -46,7 +45,7 @@ _QUICK_ENGINES = ("plain", "hypothesis")  # that hunt all of the quick set; the 
 @click.option("--time", "seconds", type=Duration(), help="Ceiling of a hunt.", show_default="30s")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed, same hunts.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="So many seeds, from --seed on.")
-@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="processors")
+@jobs_option
 @json_option
 def selftest(
     bugs: tuple[str, ...],
@@ -74,7 +73,7 @@ def selftest(
     few = [name for name in names if name in _QUICK_ENGINES] if in_haste and not engines else names
     wanted += [(bug.name, name, at, limit, most) for bug in chosen for name in few for at in range(seed, seed + seeds)]
     out = console()
-    out.print(f"seed {seed}", highlight=False)
+    say(out, f"seed {seed}")
     with bar("hunting", len(wanted), "hunts") as progress:
         done = hunts(wanted, jobs=jobs, progress=progress)
     canaries, rest = done[: len(names)], done[len(names) :]
@@ -84,10 +83,10 @@ def selftest(
     out.print(matrix(chosen, rest))
     out.print()
     for line in summary(chosen, rest):
-        out.print(line, highlight=False, soft_wrap=True)
+        say(out, line)
     for name, why in absent.items():
-        out.print(f"{name}: not run ({why})", highlight=False, soft_wrap=True, markup=False)
-    out.print("\n" + verdict(canaries, rest, code), highlight=False, soft_wrap=True, markup=False)
+        say(out, f"{name}: not run ({why})")
+    say(out, "\n" + verdict(canaries, rest, code))
     return code
 
 
@@ -124,7 +123,7 @@ def exit_code(canaries: Sequence[Hunt], rest: Sequence[Hunt]) -> int:
 def matrix(bugs: Sequence[Bug], hunts_: Sequence[Hunt]) -> Table:
     """Bug by engine: seconds and operations to the first failure, operations of the smallest trace, the law."""
     engines = list(dict.fromkeys(hunt.engine for hunt in hunts_))
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("bug", no_wrap=True)
     for engine in engines:
         table.add_column(engine, overflow="fold")

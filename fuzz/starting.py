@@ -15,8 +15,8 @@ import click
 
 from heaplaw.lawbook import LAWS
 
-from .extras import missing
-from .options import Problem, console, make_folder
+from .extras import NATIVE, missing
+from .options import Problem, console, make_folder, say
 
 _HERE = Path(__file__).parent
 _RECIPES = {
@@ -73,14 +73,14 @@ def init(folder: Path, language: str) -> None:
     out = console()
     for path in texts:
         line = f"  {folder / path!s:36}  {_ABOUT[path.as_posix()]}".rstrip()
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(out, line)
     if kept:
-        out.print(f"  {folder / _IGNORE} is left as it is; add to it: {' '.join(_IGNORED.split())}", soft_wrap=True)
-    out.print("\nnext: " + " && ".join(_next(folder, language)), highlight=False, soft_wrap=True, markup=False)
+        say(out, f"  {folder / _IGNORE} is left as it is; add to it: {' '.join(_IGNORED.split())}")
+    say(out, "\nnext: " + " && ".join(_next(folder, language)))
 
 
 def _next(folder: Path, language: str) -> list[str]:
     """Commands to go on with."""
-    install = ["pip install 'heaplaw[native]'"] if language == "c" and missing("cffi", "native") else []
+    install = ["pip install 'heaplaw[native]'"] if language == "c" and missing("cffi", NATIVE) else []
     enter = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
     return [*install, *enter, "heaplaw gate --quick"]

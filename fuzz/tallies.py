@@ -50,7 +50,7 @@ def _name(state: Hashable) -> str:
 def finding_data(one: Finding) -> dict[str, Any]:
     """A finding as JSON keeps it, its trace as text."""
     found = one.violation
-    violation = {**{key: getattr(found, key) for key in ("law", "index", "expected", "seen", "heap", "sound_until")}}
+    violation = {key: getattr(found, key) for key in ("law", "index", "expected", "seen", "heap", "sound_until")}
     rest = {key: value for key, value in vars(one).items() if key != "violation"}
     return {**rest, "violation": {**violation, "trace": str(found.trace)}}
 

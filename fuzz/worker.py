@@ -1,7 +1,8 @@
-"""The process in which a campaign's targets run: reads jobs as lines of JSON, answers likewise.
+"""The process in which targets run that may be lost with it: reads jobs as lines of JSON, answers likewise.
 
-It holds nothing that would be missed: it may crash, hang or be killed at any moment (see ``child``).  It dies
-with whoever started it.
+A campaign starts such processes for its shards, and other commands for native targets and with ``--isolate``.  They
+hold nothing that would be missed: they may crash, hang or be killed at any moment (see ``child``), and die with
+whoever started them.
 
     {"do": "probe", "target"}                  can it be built?
     {"do": "shard", ...}                       an engine's work: see ``shard``
@@ -34,7 +35,7 @@ from heaplaw.properties.verdict import Finding
 from heaplaw.trace import Trace
 
 from . import guarded
-from .child import MEMORY, told
+from .child import MEMORY, findings_in
 from .corpus import Corpus
 from .crumbs import Recorder, operations
 from .forkserver import die_with
@@ -79,7 +80,7 @@ def serve(jobs: IO[str], out: IO[str], recorder: Recorder, found: Path) -> None:
         except Exception as problem:
             answer = {"error": "internal", "why": f"{type(problem).__name__}: {problem}"}
         if "error" in answer:
-            answer["findings"] = told(found)
+            answer["findings"] = findings_in(found)
         answer["resident"] = _resident()
         out.write(json.dumps(answer) + "\n")
         out.flush()

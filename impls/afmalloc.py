@@ -64,7 +64,7 @@ from typing import Any, Protocol
 
 from heaplaw import Context, FreeRegion, Maintained, PageSource, Refusal
 
-from . import afmalloc_compaction
+from .afmalloc_compaction import compact, move
 from .afmalloc_pieces import ENTRY_HEAD, calculate_level, cut, entry_size, is_split, last_piece
 from .afmalloc_promises import configured
 from .kmalloc import Kmalloc
@@ -223,7 +223,7 @@ class Afmalloc:
         held, moved = self.source.held, 0
         self._slab.maintain("shrink")
         if kind == "compact":
-            moved = afmalloc_compaction.compact(self)
+            moved = compact(self)
             self._slab.maintain("shrink")
         return Maintained(pages_freed=held - self.source.held, moved=moved)
 
@@ -297,7 +297,7 @@ class Afmalloc:
 
     def _move(self, size: int, old: int, new: int, entry: int, index: int) -> None:
         """Move a piece, the one of pointer ``index``, to memory that compaction has for it."""
-        afmalloc_compaction.move(self, size, old, new, entry, index)
+        move(self, size, old, new, entry, index)
 
     def _charge(self, alloced: int) -> bool:
         """Add to the pool's size, unless the quota would be exceeded."""

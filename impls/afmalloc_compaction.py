@@ -20,6 +20,14 @@ second pass finds the pieces in the lowest slots already and moves none.
 
 Nothing here takes a page that it does not give back, so that the pool never holds more pages
 than before, whenever the page source begins to refuse.
+
+>>> from heaplaw.impls.afmalloc import Afmalloc
+>>> pool = Afmalloc(pages=64)
+>>> handles = [pool.alloc(400) for _ in range(32)]
+>>> for handle in handles[:28]: pool.free(handle)
+>>> before = pool.source.held
+>>> done = pool.maintain("compact"); done.moved > 0, done.pages_freed == before - pool.source.held > 0
+(True, True)
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,9 @@
-"""What an afmalloc pool promises, derived from its split arithmetic and the shadow heap alone."""
+"""What an afmalloc pool promises, derived from its split arithmetic and the shadow heap alone.
+
+>>> terms = Terms(max_level=7, piece=0, word=8, page_size=4096, quota=0, longest=1 << 16)
+>>> plan(terms, 400), plan(terms, 500).alloced         # pieces and metadata; one piece
+(Plan(pieces=(256, 128, 32), metadata=32, tried=0), 512)
+"""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -107,9 +112,7 @@ def configured(
 
     ``make`` makes the kmalloc of a fresh pool, of so many pages of so many bytes.
     """
-    _check(pages, page_size, max_level, quota, piece, cpus, word, rev)
-    if era not in LEAST:
-        raise ValueError(f"era must be {' or '.join(LEAST)}, not {era!r}")
+    _check(pages, page_size, max_level, quota, piece, cpus, word, era, rev)
     max_level = max_level or (_LEVEL_OF_PIECES if piece else MAX_LEVEL[word])
     longest = min(pages * page_size, piece * max_level if piece else pages * page_size)
     terms = Terms(max_level, piece, word, page_size, quota, longest, LEAST[era])
@@ -140,7 +143,9 @@ def configured(
     )
 
 
-def _check(pages: int, page_size: int, max_level: int, quota: int, piece: int, cpus: int, word: int, rev: str) -> None:
+def _check(
+    pages: int, page_size: int, max_level: int, quota: int, piece: int, cpus: int, word: int, era: str, rev: str
+) -> None:
     """ValueError, in one line, for the first senseless parameter."""
     if rev not in ("", *REVISIONS):
         raise ValueError(f"afmalloc has no revision {rev!r}, only {', '.join(REVISIONS)}")
@@ -162,6 +167,8 @@ def _check(pages: int, page_size: int, max_level: int, quota: int, piece: int, c
         raise ValueError(f"quota must not be negative, not {quota}")
     if not 1 <= cpus <= _MOST_CPUS:
         raise ValueError(f"cpus must be 1 to {_MOST_CPUS}, not {cpus}")
+    if era not in LEAST:
+        raise ValueError(f"era must be {' or '.join(LEAST)}, not {era!r}")
 
 
 def honest_size(terms: Terms, pages: int, make: Callable[[int, int], "Slab"]) -> int:

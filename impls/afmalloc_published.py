@@ -5,6 +5,12 @@ Read in the posted source; unconfirmed by its author.
 Loading, storing and mapping take the length of the object, which the pool does not keep; its
 users do, as zram does beside each handle.  Here that table is part of the pool, for ``read``,
 ``write`` and ``map``; ``load`` and ``store`` go by the length that they are given.
+
+>>> pool = Afmalloc(pages=16, rev="2014-09")
+>>> handle = pool.alloc(400)
+>>> pool.load(handle, 256)                             # one that ends with the first piece
+Traceback (most recent call last):
+ValueError: no power of two is at most 0: undefined in the source
 """
 
 from typing import Any

@@ -64,7 +64,7 @@ from .bits import highest_bit, is_power_of_two
 from .buddy_zone import Zone
 from .buddy_zonelists import DMA, FLAGS, THISNODE, Plan, atomic_mark, kept_back, plan, zonelist
 from .pages_arithmetic import buddy_of, cover, get_order, holds_block, misalignment
-from .promises import at_most, no_overhead
+from .promises import all_but, at_most, no_overhead
 
 _PAGE_STRUCT = 64  # bytes of metadata that a page costs (struct page, 64-bit)
 _LIST_STRUCT = 24  # bytes of a list head and its count
@@ -353,7 +353,7 @@ def _contract(here: Plan) -> Contract:
         waste=partial(_waste, here),
         drained_size=served[-1],
         must_serve=partial(_can_serve, here),
-        must_refuse=partial(_cannot_serve, here),
+        must_refuse=partial(all_but, partial(_can_serve, here)),
         free_then_alloc=plain,
         cost_bounds={name: partial(at_most, most) for name, most in bounds.items()},
         placement=partial(_elsewhere, here) if len(here.zones) > 1 else None,
@@ -426,10 +426,6 @@ def _can_serve(here: Plan, request: Request, shadow: Shadow, source: PageSource 
     if shadow.bytes + (here.page_size << order) > here.pages * here.page_size:
         return False
     return any(_zone_can_serve(here, index, order, kept, shadow) for index, kept in _usable_zones(here, request))
-
-
-def _cannot_serve(here: Plan, request: Request, shadow: Shadow, source: PageSource | None) -> bool:
-    return not _can_serve(here, request, shadow, source)
 
 
 def _usable_zones(here: Plan, request: Request) -> Iterator[tuple[int, int]]:

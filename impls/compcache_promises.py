@@ -2,6 +2,10 @@
 
 It is the only contract here in which the answer hangs on a sum: served if the bytes that are
 free, wherever they are, and the pages that can be had add up to the request, refused if not.
+
+>>> contract = configured(pages=2, page_size=512, ranges=8, least=16, keep=1, rev="")
+>>> contract.must_serve(Request(512), Shadow(), PageSource(pages=1, page_size=512)), contract.waste(500, 1)
+(True, 12)
 """
 
 from collections.abc import Hashable
@@ -11,6 +15,7 @@ from heaplaw import Block, Contract, FreeRegion, PageSource, Request, Shadow
 
 from .bits import align_up, is_power_of_two
 from .parameters import check_numbers
+from .promises import all_but, at_most, no_overhead
 
 CHUNK_BYTES = 56  # reconstructed: frame, offset, size, flag, three links, two of a list; 64-bit
 HEAD_BYTES = 24  # size, first chunk, and the page cache's slot that points here
@@ -45,21 +50,21 @@ def configured(pages: int, page_size: int, ranges: int, least: int, keep: int, r
         mergeable=partial(_on_one_page, page_size),
         list_of=partial(_list_of, width),
         geometry=partial(_misplaced, page_size, least),
-        overhead=_nothing,
+        overhead=no_overhead,
         metadata_bound=partial(_metadata_bound, ranges),
         waste=partial(_waste, least),
         page_order=0,
         drained_size=page_size,
         drained_pages=keep,
         must_serve=served,
-        must_refuse=partial(_cannot_serve, served),
+        must_refuse=partial(all_but, served),
         free_then_alloc=True,
         cost_bounds={
             "probed": partial(_most_probed, ranges, least),
             "pieces": partial(_most_pieces, least),
-            "pages_taken": _one,
+            "pages_taken": partial(at_most, 1),
         },
-        reserve=partial(_reserve, page_size, least) if keep else None,
+        reserve=partial(_reserve, page_size) if keep else None,
     )
 
 
@@ -71,11 +76,7 @@ def _can_serve(page_size: int, least: int, request: Request, shadow: Shadow, sou
     return short <= 0 or source.can_give(-(-short // page_size))
 
 
-def _cannot_serve(can: "partial[bool]", request: Request, shadow: Shadow, source: PageSource | None) -> bool:
-    return not can(request, shadow, source)
-
-
-def _reserve(page_size: int, least: int, request: Request, shadow: Shadow) -> int:
+def _reserve(page_size: int, request: Request, shadow: Shadow) -> int:
     """What the first page, which never goes back, has left over; -1: a request that no heap serves."""
     return page_size - shadow.bytes if 1 <= request.size <= page_size else -1
 
@@ -98,11 +99,6 @@ def _misplaced(page_size: int, least: int, block: Block) -> str | None:
     return None if total == align_up(block.size, least) else f"{total} bytes in pieces for {block.size}"
 
 
-def _nothing(shadow: Shadow, source: PageSource | None) -> int:
-    """Pages hold contents only."""
-    return 0
-
-
 def _metadata_bound(ranges: int, shadow: Shadow, source: PageSource | None) -> int:
     """A descriptor for every piece, for a free chunk behind each, and for one more a page.  O(live)."""
     pieces = sum(len(block.extents) for block in shadow.live.values())
@@ -123,7 +119,3 @@ def _most_pieces(least: int, request: Request, shadow: Shadow) -> int:
 def _most_probed(ranges: int, least: int, request: Request, shadow: Shadow) -> int:
     """Every list for every piece, and once more to find them all empty."""
     return ranges * (_most_pieces(least, request, shadow) + 1)
-
-
-def _one(request: Request, shadow: Shadow) -> int:
-    return 1

@@ -1,4 +1,9 @@
-"""What kmalloc promises, era by era, derived from its classes and the geometry of their caches."""
+"""What kmalloc promises, era by era, derived from its classes and the geometry of their caches.
+
+>>> terms, contract = configured(64, 4096, "slub", cpus=1, line=64, least=0, largest=0, zero="pointer")
+>>> terms.slot(100), terms.slot(9000), contract.waste(100, 1)
+(128, 16384, 28)
+"""
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache, partial

@@ -1,7 +1,13 @@
 """What the network tree allocator promises: its contract, derived from requests and answers alone.
 
 Regions taken at the start are known by their place, CPU after CPU.  Those that a CPU takes
-later are pages wherever the source had them; a live object in one tells whose it is.
+later are pages wherever the source had them; a live object in one tells whose it is::
+
+    pages   | region 0 of CPU 0 | region 1 of CPU 0 | region 0 of CPU 1 | ... | taken later: one page each |
+
+>>> shape, contract = configured(16, 4096, cpus=2, granule=32, order=0, regions=2, growth=-1, word=64, rev="")
+>>> [_owner_of(shape, page * 4096) for page in (0, 1, 2, 3, 4)], contract.waste(33, 1)
+([0, 0, 1, 1, None], 31)
 """
 
 from collections.abc import Hashable, Iterator

@@ -436,5 +436,3 @@ def _most_entries(unit: int) -> int:
 def _metadata_bytes(map_alloc: int, nr_pages: int) -> int:
     """Bytes of a map, four an entry, of the page bitmap and of four ints beside them."""
     return 4 * map_alloc + 8 * -(-nr_pages // 64) + 16
-
-

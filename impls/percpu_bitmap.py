@@ -98,7 +98,6 @@ __all__ = ["EMPTY_POP_PAGES_HIGH", "EMPTY_POP_PAGES_LOW", "MIN_ALLOC_SIZE", "MIN
            "size_to_slot"]  # fmt: skip
 
 
-
 class PercpuBitmap(PercpuHeap[Chunk]):
     """Up to ``chunks`` chunks of ``unit`` bytes in blocks of ``block`` bytes; ``rev`` as above.
 

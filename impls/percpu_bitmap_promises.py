@@ -231,7 +231,6 @@ def _most_blocks(blocks: int, chunks: int, request: Request, shadow: Shadow) -> 
     return (2 * chunks + 1) * walks + 2 * (2 * blocks)  # each refresh meets a block twice at most
 
 
-
 def _one_chunk(border: int, one: FreeRegion, two: FreeRegion) -> bool:
     """Free runs on both sides of the border of the reserved bytes are in different chunks."""
     return one.space != 0 or two.start != border

@@ -70,7 +70,6 @@ class BlockHints:
 
 
 Update = Callable[[BlockHints, int, int], None]
-Refresh = Callable[[BlockHints, int, Update], None]
 
 
 # ---- bits of one block ---------------------------------------------------------------------

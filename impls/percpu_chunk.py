@@ -350,7 +350,13 @@ class Chunk(PagedChunk):
             self.whole.first_free = at
 
     def hint_free(self, at: int, bits: int) -> None:
-        """Bring the descriptors up to date with a freed area; ``used`` is already clear there."""
+        """Bring the descriptors up to date with a freed area; ``used`` is already clear there.
+
+        The bitmap has merged it with its neighbours; inside its blocks the whole run is made known::
+
+            [ free ][ freed ][ free ] => [ -------- free -------- ]
+            start   low     high  end
+        """
         shift, mask, size = self.shift, self.mask, self.block_bits
         first, last = at >> shift, (at + bits - 1) >> shift
         low, high = at & mask, ((at + bits - 1) & mask) + 1

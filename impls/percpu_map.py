@@ -232,7 +232,12 @@ class MapChunk(PagedChunk):
         self.contig_hint = max(self.contig_hint, (entries[i + 1] & ~1) - entries[i])
 
     def merge(self, i: int) -> int:
-        """Join free area ``i`` with its free neighbours; its index then."""
+        """Join free area ``i`` with its free neighbours by taking the boundaries between them out; its index then.
+
+        [ free ][ i: free ][ free ][ used ] => [ -------- free -------- ][ used ]
+
+        map  0  8  24  64|1  =>  0  64|1
+        """
         entries = self.map
         joined = 0 if entries[i + 1] & 1 else 1
         if i > 0 and not entries[i - 1] & 1:

@@ -17,7 +17,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -210,22 +210,13 @@ def factory(name: str) -> Callable[[], Any]:
     elif is_native(parts.base):
         build = _native(parts.base, parts.parameters)
     else:
-        known = BUILT_IN.get(parts.base)
-        if known is None:
-            there = f"{near}; 'heaplaw list' names them" if (near := meant(parts.base, BUILT_IN)) else _BUILT_IN_ARE
-            raise TargetError(f"unknown target {parts.base!r}{there}")
-        if parts.revision and parts.revision not in known.revisions:
-            has = f"its revisions are {', '.join(known.revisions)}" if known.revisions else "it has no revisions"
-            raise TargetError(f"unknown revision {parts.revision!r} of {parts.base}; {has}")
-        cls = _with_bug(parts) if parts.bug else getattr(importlib.import_module(known.module), known.cls)
-        revision = {"rev": parts.revision} if parts.revision else {}
-        takes = _parameters(cls)
-        if unknown := [key for key in parts.parameters if key not in takes]:
-            raise TargetError(f"{parts.base} has no parameter {unknown[0]!r}; it has {', '.join(takes)}")
-        for key, value in parts.parameters.items():
-            if isinstance(value, str) and isinstance(takes[key], int):
-                raise TargetError(f"{key} of {parts.base} is a number, not {value!r}")
-        build = partial(cls, **revision, **parts.parameters)
+        build = _built_in(parts)
+    _try_out(name, parts.base, build)
+    return build
+
+
+def _try_out(name: str, base: str, build: Callable[[], Any]) -> None:
+    """Make a target once.  TargetError where that fails, or where what was made is no target."""
     try:
         target = build()
     except TargetError:
@@ -236,10 +227,34 @@ def factory(name: str) -> Callable[[], Any]:
         raise TargetError(f"cannot make {name!r}: {type(problem).__name__}: {problem}") from problem
     for needed in ("contract", "alloc", "free"):
         if not hasattr(target, needed):
-            raise TargetError(f"{parts.base} has no {needed!r}; a target needs contract, alloc and free")
+            raise TargetError(f"{base} has no {needed!r}; a target needs contract, alloc and free")
     if not isinstance(target.contract, Contract):
-        raise TargetError(f"the contract of {parts.base} is {target.contract!r}; it must be a heaplaw.Contract")
-    return build
+        raise TargetError(f"the contract of {base} is {target.contract!r}; it must be a heaplaw.Contract")
+
+
+def _built_in(parts: TargetName) -> Callable[[], Any]:
+    """What makes targets of this package: the class, or the bug planted in it, with its revision and parameters."""
+    known = BUILT_IN.get(parts.base)
+    if known is None:
+        there = f"{near}; 'heaplaw list' names them" if (near := meant(parts.base, BUILT_IN)) else _BUILT_IN_ARE
+        raise TargetError(f"unknown target {parts.base!r}{there}")
+    if parts.revision and parts.revision not in known.revisions:
+        has = f"its revisions are {', '.join(known.revisions)}" if known.revisions else "it has no revisions"
+        raise TargetError(f"unknown revision {parts.revision!r} of {parts.base}; {has}")
+    cls = _with_bug(parts) if parts.bug else getattr(importlib.import_module(known.module), known.cls)
+    revision = {"rev": parts.revision} if parts.revision else {}
+    takes = _parameters(cls)
+    _check_names(parts.base, parts.parameters, takes)
+    for key, value in parts.parameters.items():
+        if isinstance(value, str) and isinstance(takes[key], int):
+            raise TargetError(f"{key} of {parts.base} is a number, not {value!r}")
+    return partial(cls, **revision, **parts.parameters)
+
+
+def _check_names(base: str, parameters: Mapping[str, int | str], takes: Iterable[str]) -> None:
+    """TargetError for the first parameter that is none of those that a target takes."""
+    if unknown := [key for key in parameters if key not in takes]:
+        raise TargetError(f"{base} has no parameter {unknown[0]!r}; it has {', '.join(takes)}")
 
 
 def _native(place: str, parameters: Mapping[str, int | str]) -> Callable[[], Any]:
@@ -253,42 +268,35 @@ def _malloc(name: str, parameters: Mapping[str, int | str]) -> Callable[[], Any]
     """What makes sets of blocks of a malloc, whose adapter is compiled and loaded here and now."""
     from .native import system  # only where one is wanted: it needs cffi
 
-    if unknown := [key for key in parameters if key != "arena"]:
-        raise TargetError(f"{name} has no parameter {unknown[0]!r}; it has arena")
+    _check_names(name, parameters, ("arena",))
     return partial(system.build, name, **parameters)  # type: ignore[arg-type]  # words are refused by build
 
 
-KERNELS = ("linux:percpu", "linux:zbud", "linux:zsmalloc", "linux:genalloc", "linux:drm-buddy")
+KERNELS = {
+    "linux:percpu": ("percpu", "LinuxPercpu"), "linux:zbud": ("zbud", "LinuxZbud"),
+    "linux:zsmalloc": ("zsmalloc", "LinuxZsmalloc"), "linux:genalloc": ("genalloc", "LinuxGenalloc"),
+    "linux:drm-buddy": ("drm_buddy", "LinuxDrmBuddy"),
+}  # fmt: skip
+"""The kernel's own allocators: name, module of ``native.linux``, class in it."""
 
 
 def _linux(head: str, parameters: Mapping[str, int | str]) -> Callable[[], Any]:
     """What makes heaps of the kernel's code, of the version after the @."""
-    from .native.linux import drm_buddy, genalloc, percpu, zbud, zsmalloc  # only where one is wanted: they need cffi
     from .native.linux.building import BuildError
 
     base, _, version = head.partition("@")
-    if base == "linux:percpu":
-        cls: type[Any] = percpu.LinuxPercpu
-        builder: Callable[..., Callable[[], Any]] = percpu.builder
-    elif base == "linux:zbud":
-        cls, builder = zbud.LinuxZbud, zbud.builder
-    elif base == "linux:zsmalloc":
-        cls, builder = zsmalloc.LinuxZsmalloc, zsmalloc.builder
-    elif base == "linux:genalloc":
-        cls, builder = genalloc.LinuxGenalloc, genalloc.builder
-    elif base == "linux:drm-buddy":
-        cls, builder = drm_buddy.LinuxDrmBuddy, drm_buddy.builder
-    else:
+    if base not in KERNELS:
         raise TargetError(f"unknown target {base!r}; of the kernel there are {', '.join(KERNELS)}")
-    takes = _parameters(cls)
-    if unknown := [key for key in parameters if key not in takes]:
-        raise TargetError(f"{base} has no parameter {unknown[0]!r}; it has {', '.join(takes)}")
+    module, cls = KERNELS[base]
+    kernel = importlib.import_module(f".native.linux.{module}", __package__)  # only the one that is wanted
+    _check_names(base, parameters, _parameters(getattr(kernel, cls)))
     if words := [value for value in parameters.values() if isinstance(value, str)]:
         raise TargetError(f"{words[0]!r} is no number")
     try:
-        return builder(version, **parameters)
+        build: Callable[[], Any] = kernel.builder(version, **parameters)
     except BuildError as problem:
         raise TargetError(str(problem)) from problem
+    return build
 
 
 def _with_bug(parts: TargetName) -> Callable[..., Any]:

@@ -141,6 +141,21 @@ def _configured(
 ) -> tuple[Layout, Contract]:  # fmt: skip
     """Layout and contract of every cache with these parameters.  Raises ValueError for senseless ones."""
     check_pages(pages, page_size, cpus)
+    _check(size, page_size, align, line, limit, hwcache, ctor, max_order, shuffle, rule)
+    if rule == "2005":
+        here = layout_of_2005(size, align, cpus, page_size, line, max_order, limit, bool(hwcache))
+    else:
+        here = layout(size, align, cpus, page_size, line, bool(ctor), max_order, limit, bool(hwcache))
+    if here.order > largest_order(pages):
+        raise ValueError(f"a slab of objects of {size} bytes needs {1 << here.order} pages, not {pages}")
+    return here, _contract(here, cpus)
+
+
+def _check(
+    size: int, page_size: int, align: int, line: int, limit: int, hwcache: int, ctor: int, max_order: int,
+    shuffle: int, rule: str,
+) -> None:  # fmt: skip
+    """ValueError, in one line, for the first senseless parameter."""
     check_numbers(size=size, align=align, line=line, limit=limit, max_order=max_order, shuffle=shuffle)
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, not {rule!r}")
@@ -154,16 +169,14 @@ def _configured(
             raise ValueError(f"{name} must be 0 or 1, not {value!r}")
     if not -1 <= limit <= _MOST_LIMIT or not 0 <= max_order <= MAX_ORDER_OF_2005 or shuffle < 0:
         raise ValueError(f"limit={limit}, max_order={max_order} or shuffle={shuffle} is out of range")
-    if rule == "2005":
-        if ctor or shuffle:
-            raise ValueError("ctor and shuffle make no difference in 2005")
-        here = layout_of_2005(size, align, cpus, page_size, line, max_order, limit, bool(hwcache))
-    else:
-        here = layout(size, align, cpus, page_size, line, bool(ctor), max_order, limit, bool(hwcache))
-    if here.order > largest_order(pages):
-        raise ValueError(f"a slab of objects of {size} bytes needs {1 << here.order} pages, not {pages}")
-    gap = here.size - here.usable
-    return here, Contract(
+    if rule == "2005" and (ctor or shuffle):
+        raise ValueError("ctor and shuffle make no difference in 2005")
+
+
+def _contract(here: Layout, cpus: int) -> Contract:
+    """The contract of a cache with this geometry; sizes are those of its objects."""
+    size, gap = here.object_size, here.size - here.usable
+    return Contract(
         max_size=size,
         granule=here.granule,
         max_align=here.granule,
@@ -175,7 +188,7 @@ def _configured(
         rejects=frozenset({"zero", "huge", "align"}),
         prologue=here.prologue,
         header=gap,
-        epilogue=(page_size << here.order) - here.prologue - here.num * here.size + gap,
+        epilogue=(here.page_size << here.order) - here.prologue - here.num * here.size + gap,
         spaces="pages",
         tiled=here.colours < 2,  # else the first slot of a slab is where its colour puts it
         container_list=partial(_list_of, here),

@@ -17,8 +17,14 @@ An object goes round like this; one in an array counts as in use for its slab::
 With ``shuffle`` the slots of a new slab are in random order (CONFIG_SLAB_FREELIST_RANDOM): each cache has
 one order, and each slab begins somewhere in it.
 
-Left out: debugging, several nodes with their alien arrays, memory that emergencies
-are served from, constructors themselves.
+Left out: debugging, several nodes with their alien arrays, memory that emergencies are served from,
+constructors themselves.
+
+>>> from heaplaw import PageSource
+>>> from heaplaw.impls.slab_geometry import layout
+>>> cache = SlabCache(Frames(PageSource(pages=2)), layout(1024, limit=2))
+>>> cache.alloc(0), len(cache.arrays[0].entry), cache.free_objects    # a batch of one, three left in the slab
+(0, 0, 3)
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping

@@ -8,6 +8,14 @@ index is a chain through numbers, one for each slot: that of a free slot names t
 Counts and numbers are in the slab's memory.  Otherwise as in ``slab_cache``, but that an empty slab
 goes back at once if more than ``free_limit`` slots are free, the first slab has the first colour, and
 a slab that is refused uses up its colour.
+
+>>> from heaplaw import PageSource
+>>> from heaplaw.impls.slab_geometry import layout_of_2005
+>>> from heaplaw.impls.slab_pages import Frames
+>>> cache = SlabCacheOf2005(Frames(PageSource(pages=2)), layout_of_2005(256, limit=1))
+>>> first, second = cache.alloc(0), cache.alloc(0)
+>>> first == cache.layout.prologue, second - first    # header and index stand in front of slot 0
+(True, 256)
 """
 
 from collections.abc import Iterator
@@ -22,7 +30,7 @@ _WIDTH = 4
 
 
 class SlabCacheOf2005(SlabCache):
-    """See the module."""
+    """The cache of ``slab_cache`` with the index, the colours and the frees of 2005; see the module."""
 
     __slots__ = ()
 

@@ -36,7 +36,6 @@ from .pages_arithmetic import get_order
 WORD = 8
 OBJ_MIN_SIZE = 16  # bytes from slot to slot, at least, where numbers in the index are of one byte
 KMALLOC_MAX_ORDER = 10
-SMALL_RAM_PAGES = 32 << 20 >> 12  # up to here slabs of order 0 are preferred
 HEADER_OF_2005 = 48  # bytes of struct slab, 64-bit
 BUFCTL = 4  # bytes of a number in the index of 2005
 MAX_ORDER_OF_2005 = 5

@@ -131,6 +131,15 @@ def _configured(
 ) -> tuple[Layout, Contract]:  # fmt: skip
     """Layout and contract of every cache with these parameters.  Raises ValueError for senseless ones."""
     check_pages(pages, page_size, cpus)
+    _check(size, page_size, align, pointer, min_order, max_order, keep)
+    here = layout(size, align, cpus, page_size, pointer, min_order, max_order, bool(keep) and cpus > 1)
+    if here.min_order > largest_order(pages):
+        raise ValueError(f"an object of {size} bytes needs {1 << here.min_order} pages, not {pages}")
+    return here, _contract(here, cpus)
+
+
+def _check(size: int, page_size: int, align: int, pointer: str, min_order: int, max_order: int, keep: int) -> None:
+    """ValueError, in one line, for the first senseless parameter."""
     check_numbers(size=size, align=align, min_order=min_order, max_order=max_order, keep=keep)
     if size < 1:
         raise ValueError(f"size must be at least 1 byte, not {size}")
@@ -142,12 +151,13 @@ def _configured(
         raise ValueError(f"orders must rise from 0 to {MAX_ORDER - 1}, not {min_order} to {max_order}")
     if keep not in (0, 1):
         raise ValueError(f"keep must be 0 or 1, not {keep}")
-    here = layout(size, align, cpus, page_size, pointer, min_order, max_order, bool(keep) and cpus > 1)
-    if here.min_order > largest_order(pages):
-        raise ValueError(f"an object of {size} bytes needs {1 << here.min_order} pages, not {pages}")
-    granule = here.granule
-    gap, rest = here.size - here.usable, (page_size << here.order) % here.size
-    return here, Contract(
+
+
+def _contract(here: Layout, cpus: int) -> Contract:
+    """The contract of a cache with this geometry; sizes are those of its objects."""
+    size, granule = here.object_size, here.granule
+    gap, rest = here.size - here.usable, (here.page_size << here.order) % here.size
+    return Contract(
         max_size=size,
         granule=granule,
         max_align=granule,
@@ -160,7 +170,7 @@ def _configured(
         header=gap,
         epilogue=gap + rest,
         spaces="pages",
-        tiled=(page_size << here.min_order) % here.size == rest,  # else the end of a slab depends on its order
+        tiled=(here.page_size << here.min_order) % here.size == rest,  # else the end of a slab depends on its order
         container_list=partial(_list_of, here),
         geometry=partial(_misplaced, here),
         overhead=partial(slot_overhead, here),

@@ -14,6 +14,13 @@ What other CPUs free goes to the slab's own chain, which the CPU takes over when
 
 Left out: debugging, hardening and shuffling of the chains, several nodes, allocation in bulk, memory
 that emergencies are served from, and everything that exists because of interrupts.
+
+>>> from heaplaw import PageSource
+>>> from heaplaw.impls.slub_order import layout
+>>> cache = SlubCache(Frames(PageSource(pages=2)), layout(2048))
+>>> one, two = cache.alloc(0), cache.alloc(0)
+>>> cache.free(cache._frames.find(one), one, 0); cache.alloc(0) == one       # the last freed is the first had
+True
 """
 
 from array import array

@@ -298,13 +298,14 @@ class Srog:
         return before, after
 
     def _merge_forward(self, area: int, after: int | None) -> None:
+        """[ area ][ after ] => [ ----- area ----- ], where they touch."""
         words = self._words
         if after is not None and area + words[area + _SIZE] // WORD == after:
             words[area + _SIZE] += words[after + _SIZE]
             words[area + _NEXT] = words[after + _NEXT]
 
     def _merge_backward(self, before: int, area: int) -> None:
-        """The anchor has size 0 and never merges."""
+        """[ before ][ area ] => [ ----- before ----- ]; the anchor has size 0 and never merges."""
         words = self._words
         if before + words[before + _SIZE] // WORD == area:
             words[before + _SIZE] += words[area + _SIZE]

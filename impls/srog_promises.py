@@ -1,4 +1,13 @@
-"""What the small related object group allocator promises, derived from requests and answers alone."""
+"""What the small related object group allocator promises, derived from requests and answers alone.
+
+An area that must be free lies between the live objects of a run of pages, less the size word of what follows it::
+
+    run  [ head ][size| live ][   area   ][size| live ][ area, to the run's end ]
+
+>>> contract = configured(pages=8, page_size=4096, groups=3, rev="")
+>>> contract.max_size == 8 * 4096 - HEAD - WORD, contract.waste(9, 1)     # rounding, and a rest of 4 bytes
+(True, 7)
+"""
 
 from collections.abc import Iterator
 from functools import lru_cache, partial
@@ -77,7 +86,7 @@ def configured(pages: int, page_size: int, groups: int, rev: str) -> Contract:
         drained_size=largest,
         drained_pages=0,
         must_serve=partial(_must_serve, page_size, top),
-        must_refuse=partial(_must_refuse, page_size, largest),
+        must_refuse=partial(_must_refuse, largest),
         cost_bounds={"pages_walked": _pages_at_most, "areas_walked": _areas_at_most},
         isolated_groups=True,
         space_deterministic=True,
@@ -139,7 +148,7 @@ def _must_serve(page_size: int, top: int, request: Request, shadow: Shadow, sour
     return request.group > 0 and any(area >= whole for area in _areas(page_size, request.group, shadow, source))
 
 
-def _must_refuse(page_size: int, largest: int, request: Request, shadow: Shadow, source: PageSource | None) -> bool:
+def _must_refuse(largest: int, request: Request, shadow: Shadow, source: PageSource | None) -> bool:
     """Senseless, or longer than any run of pages.  What pages are left is known after serving only."""
     return _senseless(request) or request.size > largest
 

@@ -154,7 +154,10 @@ class SubpageBuddy:
             self._insert(heads, upper_half(block, high), high)
 
     def _merge(self, heads: bytearray, block: int, order: int) -> tuple[int, int]:
-        """The block that results when buddies merge as long as they are free; on no list yet."""
+        """The block that results when buddies merge as long as they are free; on no list yet.
+
+        [ 0: freed ][ 16: free ][ 32: free ] => [ 0: order 5 ][ 32: order 5 ] => [ 0: order 6 ]
+        """
         top, least, shift = self._shift, self._least, self._shift
         first = order
         while order < top:

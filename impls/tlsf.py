@@ -47,7 +47,7 @@ from heaplaw.protocol import Context, FreeRegion, Listed, Refusal
 from heaplaw.shadow import Block, Shadow
 
 from .bits import align_up, highest_bit, is_power_of_two
-from .promises import always, at_most
+from .promises import all_but, always, at_most
 from .tlsf_lists import SegregatedLists
 from .tlsf_mapping import TOPS, Geometry, geometry, insert
 
@@ -467,6 +467,7 @@ class State:
 
 @lru_cache(maxsize=256)
 def _contract(arena: int, word: int, sl: int, top: int, rev: str) -> tuple[Contract, Geometry]:
+    """Contract and constants of every pool with these parameters.  Raises ValueError for senseless ones."""
     if word not in (32, 64):
         raise ValueError(f"word is 32 or 64 bits, not {word}")
     if not 1 <= sl <= 5:
@@ -500,7 +501,7 @@ def _contract(arena: int, word: int, sl: int, top: int, rev: str) -> tuple[Contr
         waste=lru_cache(maxsize=4096)(partial(_waste, g, bool(rev))),
         drained_size=largest,
         must_serve=promise,
-        must_refuse=partial(_cannot_serve, promise),
+        must_refuse=partial(all_but, promise),
         must_resize=None if rev else partial(_can_resize, arena, g, promise),
         free_then_alloc=not rev,
         cost_bounds={"probed": partial(at_most, 1), "scanned": partial(at_most, _BITMAP_WORDS)},
@@ -515,7 +516,6 @@ def _limits(g: Geometry, largest: int) -> tuple[int, ...]:
         starts.append(size)
         size += 1 << (size.bit_length() - 1 - g.sl)
     return tuple(sorted({*starts[:: -(-len(starts) // 64)], g.least, g.small, largest}))
-
 
 
 # The arithmetic of lists as the paper has it, with its branches: an allocator is not measured by its own code.
@@ -588,10 +588,6 @@ def _can_resize(arena: int, g: Geometry, serves: ServeRule, block: Block, size: 
     if low == end and high - low > 2 * g.word:
         room = high - g.word - start
     return adjusted <= room or serves(Request(size, block.align), shadow, None)
-
-
-def _cannot_serve(can: "partial[bool]", request: Request, shadow: Shadow, source: PageSource | None) -> bool:
-    return not can(request, shadow, source)
 
 
 def _overhead(arena: int, g: Geometry, shadow: Shadow, _: PageSource | None) -> int:

@@ -10,6 +10,10 @@ second`` has a head; bit ``second`` of the row's bits says whether it has one, a
 
 Blocks are named by the number of their first payload word, and link to one another with
 words of their payload; which words, the allocator says.  Block 0 is no block.
+
+>>> from heaplaw.impls.tlsf import Tlsf
+>>> [(bit.name, bit.is_set) for bit in Tlsf(arena=1024).list_bits()]         # one free block of 1008 bytes
+[('row 2', True), ('list 2,31', True)]
 """
 
 from collections.abc import Iterator

@@ -86,6 +86,7 @@ class Descriptor:
 
     @property
     def is_free(self) -> bool:
+        """Does it stand on a free list, or wait for one?"""
         return bool(self.flags & FREE)
 
 
@@ -216,7 +217,10 @@ class Blocks:
         raise RuntimeError("free list does not end")
 
     def merge_free_block(self, desc: Descriptor) -> Descriptor:
-        """Unite a block on no list with its free neighbours; the descriptor that is left.  O(1)."""
+        """Unite a block on no list with its free neighbours; the descriptor that is left.  O(1).
+
+        [ prev: free ][ desc ][ next: free ] => [ -------------- prev -------------- ]
+        """
         address = self.address(desc)
         _, prevoffset = self.header_at(address)
         page_start = address - desc.offset
@@ -242,7 +246,10 @@ class Blocks:
         return desc
 
     def split(self, desc: Descriptor, need: int) -> bool:
-        """Cut a block on no list after ``need`` bytes and list the rest; False for want of a descriptor.  O(1)."""
+        """Cut a block on no list after ``need`` bytes and list the rest; False for want of a descriptor.  O(1).
+
+        [ desc ................ ] => [ desc, need ][ rest: free ]
+        """
         rest = self.alloc_desc()
         if rest is None:
             return False

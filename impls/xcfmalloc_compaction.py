@@ -17,6 +17,12 @@ No page is asked for, so refused pages cannot stop it.  A moved block keeps its 
 the rest of a free block keeps the free block's; only a page without any free block needs
 a new one, which is had before anything moves.  The sparsest page goes first, and rounds
 are made until one empties nothing: a second compaction would make that round again.
+
+>>> from heaplaw.impls.xcfmalloc import Xcfmalloc
+>>> pool = Xcfmalloc(pages=4, reserve=1)
+>>> handles = [pool.alloc(1900) for _ in range(4)]     # two on each of two pages
+>>> pool.free(handles[0]); pool.free(handles[2]); pool.maintain("compact").moved
+1
 """
 
 from .xcfmalloc_blocks import Blocks, Descriptor

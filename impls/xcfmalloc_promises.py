@@ -2,6 +2,10 @@
 
 The free blocks that must exist follow from the live ones: a page is tiled, free
 neighbours have merged, and a header of known length stands before every block.
+
+>>> layout, contract = configured(4, 4096, shift=6, reserve=1, blocks=2, descs=0, word=8, debug=1)
+>>> contract.max_size, contract.waste(100, 1), contract.drained_pages
+(4080, 63, 1)
 """
 
 from functools import lru_cache, partial

@@ -100,6 +100,7 @@ class Rules:
         return self.g.round_up(max(align_up(size, self.unit), self.g.least))
 
     def padded(self, size: int, align: int) -> int:
+        """Bytes in which an aligned object of ``size`` can be moved up."""
         return size + max(align, self.unit) - self.unit
 
     def order(self, size: int, align: int) -> int:
@@ -109,6 +110,7 @@ class Rules:
         return get_order(self.padded(size, align) + self.unit, self.shift)
 
     def list_of(self, region: FreeRegion) -> tuple[int, int]:
+        """(row, second level) of the list that a free block belongs on."""
         return self.g.insert(region.length)
 
     def must_serve(self, request: Request, shadow: Shadow, source: PageSource | None) -> bool:
@@ -186,7 +188,6 @@ class Rules:
         if whole < least or (not self.trim and whole >= least + self.g.header):
             return f"a block of {whole} bytes where {least} are cut off"
         return None
-
 
 
 def control_bytes(g: Geometry) -> int:

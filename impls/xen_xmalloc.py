@@ -444,7 +444,7 @@ def _total(line: int, size: int) -> int:
     return align_up(size + line, line)
 
 
-def _gaps(page_size: int, line: int, shadow: Shadow, source: PageSource | None) -> Iterator[tuple[int, bool]]:
+def _gaps(page_size: int, shadow: Shadow, source: PageSource | None) -> Iterator[tuple[int, bool]]:
     """(bytes, does a live block follow) between one live object and the next, and up to ends of runs.
 
     Such a gap holds the next block's header, and in front of it at most one free block.  Objects
@@ -467,7 +467,7 @@ def _gaps(page_size: int, line: int, shadow: Shadow, source: PageSource | None) 
 def _overhead(page_size: int, line: int, shadow: Shadow, source: PageSource | None) -> int:
     """A header in front of each live object, and of each free block."""
     total = 0
-    for gap, followed in _gaps(page_size, line, shadow, source):
+    for gap, followed in _gaps(page_size, shadow, source):
         total += line * (followed + (gap > line if followed else 1))
     return total
 
@@ -484,7 +484,7 @@ def _must_serve(
         return order <= top and source.fits(order)
     if source.fits(0):
         return True
-    return any(gap - (line if followed else 0) >= total for gap, followed in _gaps(page_size, line, shadow, source))
+    return any(gap - (line if followed else 0) >= total for gap, followed in _gaps(page_size, shadow, source))
 
 
 def _must_refuse(line: int, largest: int, request: Request, shadow: Shadow, source: PageSource | None) -> bool:

@@ -1,7 +1,13 @@
 """What xvmalloc promises: its contract, derived from requests and answers alone.
 
 The free blocks that must exist follow from the live ones: a page is tiled, free
-neighbours have merged, and a header of known length stands before every block.
+neighbours have merged, and a header of known length stands before every block::
+
+    page  [hdr][ live ][hdr][ gap: one free block ][hdr][ live ][hdr][ free to the page's end ]
+
+>>> contract = configured(pages=4, page_size=4096, word=64, align=4, rev="")
+>>> contract.max_size, configured(4, 4096, 64, 4, "2.6.33").max_size, contract.waste(101, 1)
+(4088, 4092, 3)
 """
 
 from collections.abc import Iterator
@@ -10,7 +16,7 @@ from functools import lru_cache, partial
 from heaplaw import Block, Contract, FreeRegion, PageSource, Request, Shadow
 
 from .bits import align_up, is_power_of_two
-from .promises import at_most
+from .promises import all_but, at_most
 from .xvmalloc_index import DELTA, LEAST, free_lists, insert_index, list_start, search_index
 
 REVISIONS = ("2.6.33",)
@@ -37,6 +43,7 @@ def configured(pages: int, page_size: int, word: int, align: int, rev: str) -> C
     whole = page_size - align
     findable = list_start(free_lists(whole) - 1)
     largest = whole if rev else findable
+    served = partial(_can_serve, shape, largest)
     return Contract(
         max_size=largest,
         granule=align,
@@ -56,8 +63,8 @@ def configured(pages: int, page_size: int, word: int, align: int, rev: str) -> C
         page_order=0,
         drained_size=largest,
         drained_pages=0,
-        must_serve=partial(_can_serve, shape, largest),
-        must_refuse=partial(_cannot_serve, partial(_can_serve, shape, largest)),
+        must_serve=served,
+        must_refuse=partial(all_but, served),
         cost_bounds={
             "scanned": partial(at_most, 2 * _SCANS),
             "probed": partial(at_most, 1),
@@ -106,10 +113,6 @@ def _can_serve(shape: _Shape, largest: int, request: Request, shadow: Shadow, so
         return True
     first, whole = search_index(align_up(request.size, header)), page_size - header
     return any(insert_index(size, whole) >= first for size in _free_payloads(shape, shadow, source) if size >= LEAST)
-
-
-def _cannot_serve(can: "partial[bool]", request: Request, shadow: Shadow, source: PageSource | None) -> bool:
-    return not can(request, shadow, source)
 
 
 def _on_one_page(page_size: int, one: FreeRegion, two: FreeRegion) -> bool:

@@ -2,6 +2,10 @@
 
 Everything follows from the chunks that live objects take on each page: which requests an
 existing page must serve, on which list a run of free chunks belongs, where an object may be.
+
+>>> contract = configured(pages=4, page_size=4096, order=6, rev="")
+>>> contract.max_size, contract.waste(1, 1), contract.list_of(FreeRegion(0, 64, 4032))  # of 63 chunks
+(3968, 63, 63)
 """
 
 from functools import lru_cache, partial
@@ -10,6 +14,7 @@ from heaplaw import Block, Contract, FreeRegion, PageSource, Request, Shadow
 
 from .bits import is_power_of_two
 from .parameters import check_numbers
+from .promises import at_most
 
 BUDDIED = 0  # the list of pages with two objects, in the place of unbuddied[0]
 KINDS = ("reclaim", "reclaim-refuse-first", "reclaim-refuse-second", "reclaim-reenter")
@@ -50,7 +55,7 @@ def configured(pages: int, page_size: int, order: int, rev: str) -> Contract:
         drained_pages=0,
         must_serve=partial(_must_serve, shape),
         free_then_alloc=True,
-        cost_bounds={"probed": partial(_lists_from, shape), "pages_taken": _one},
+        cost_bounds={"probed": partial(_lists_from, shape), "pages_taken": partial(at_most, 1)},
     )
 
 
@@ -111,7 +116,3 @@ def _lists_from(shape: _Shape, request: Request, shadow: Shadow) -> int:
     """Lists of pages with room, the last of which has one chunk taken."""
     page_size, chunk = shape
     return max(0, page_size // chunk - 1 - -(-request.size // chunk))
-
-
-def _one(request: Request, shadow: Shadow) -> int:
-    return 1

@@ -1,4 +1,9 @@
-"""What a zsmalloc pool promises, derived from its class table and the shadow heap alone."""
+"""What a zsmalloc pool promises, derived from its class table and the shadow heap alone.
+
+>>> table, contract = configured(64, 4096, 4, "", 8, "", "indirect", merge=1, cpus=0, scatter=0)
+>>> contract.max_size, contract.waste(2000, 1), contract.cost_bounds["pages_taken"](Request(3000), Shadow())
+(4096, 40, 3)
+"""
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable
@@ -41,9 +46,7 @@ def configured(
     scatter: int,
 ) -> tuple[ClassTable, Contract]:
     """Table and contract of every pool with these parameters.  Raises ValueError for senseless ones."""
-    _check(pages, page_size, chain, rev, word, rule, handles, merge, cpus)
-    if scatter not in (0, 1):
-        raise ValueError(f"scatter must be 0 or 1, not {scatter!r}")
+    _check(pages, page_size, chain, rev, word, rule, handles, merge, cpus, scatter)
     direct = handles == "direct"
     rule = rule or ("percent" if chain <= 4 else "exact")
     table = class_table(page_size, chain, word, rule, 0 if direct else 1, bool(merge))
@@ -79,8 +82,9 @@ def configured(
 
 
 def _check(
-    pages: int, page_size: int, chain: int, rev: str, word: int, rule: str, handles: str, merge: int, cpus: int
-) -> None:
+    pages: int, page_size: int, chain: int, rev: str, word: int, rule: str, handles: str, merge: int, cpus: int,
+    scatter: int,
+) -> None:  # fmt: skip
     """ValueError, in one line, for the first senseless parameter."""
     if rev:
         raise ValueError(f"zsmalloc has no revision {rev!r}")
@@ -99,6 +103,8 @@ def _check(
         raise ValueError(f"merge must be 0 or 1, not {merge}")
     if not 0 <= cpus <= _MOST_CPUS:
         raise ValueError(f"cpus must be 0 to {_MOST_CPUS}, not {cpus}")
+    if scatter not in (0, 1):
+        raise ValueError(f"scatter must be 0 or 1, not {scatter!r}")
 
 
 @lru_cache(maxsize=64)

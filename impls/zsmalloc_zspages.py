@@ -6,6 +6,13 @@ A list is a ring through its head, so that a zspage leaves it without a search::
 
 From 4.8 on there are four lists; a zspage goes first, or second behind a fuller one (that
 since 4.3).  Before, empty and full zspages stood on no list, and the newcomer went first.
+
+>>> from heaplaw.impls.zsmalloc_classes import ALMOST_EMPTY, class_table
+>>> owner = PoolClass(class_table(4096, 4, 8, "percent").of(100))
+>>> fuller, newcomer = Zspage(owner, (7,)), Zspage(owner, (3,))
+>>> fuller.inuse = 2; owner.insert(fuller, ALMOST_EMPTY); owner.insert(newcomer, ALMOST_EMPTY)
+>>> [zspage.pages for zspage in owner.members(ALMOST_EMPTY, limit=2)]
+[(7,), (3,)]
 """
 
 from collections.abc import Iterator

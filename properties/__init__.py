@@ -1,1 +1,1 @@
-"""How allocators are checked: engines, minimiser, readers of recordings."""
+"""How allocators are checked: engines, minimiser, replayer, proofs, readers of recordings."""

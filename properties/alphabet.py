@@ -18,10 +18,9 @@ from heaplaw.operations import ATOMIC, Kind, Operation
 from heaplaw.trace import render
 
 _MOST_SIZES = 4  # where none are named
-_MOST_LETTERS = 256
+MOST_LETTERS = 256  # a code names one by a byte
 _BAD_ALIGN = 3
 _WRAPPING = ((1 << 32) - 1, (1 << 64) - 1)  # bytes that become few where they are rounded up in a word
-_NAMED_ONE = (Kind.FREE, Kind.REALLOC, Kind.MAP, Kind.UNMAP, Kind.BAD_FREE)
 KINDS = (
     Kind.ALLOC, Kind.FREE, Kind.REALLOC, Kind.MAP, Kind.UNMAP, Kind.MAINTAIN, Kind.LINK, Kind.ON_CPU,
     Kind.BAD_FREE, Kind.BAD_ALLOC, Kind.FAIL_PAGES, Kind.DRAIN, Kind.DESTROY,
@@ -77,7 +76,7 @@ def alphabet(
     sizes = sorted(set(sizes)) or default_sizes(contract)
     aligns = default_aligns(contract) if aligns is None else aligns
     letters = tuple(letter for letter in _letters(contract, sizes, aligns) if letter.operation.kind in kinds)
-    if len(letters) > _MOST_LETTERS:
+    if len(letters) > MOST_LETTERS:
         raise ValueError(f"{len(letters)} letters are too many; name fewer sizes or alignments")
     return letters
 

@@ -5,6 +5,11 @@ alignments) and goes through phases that steer occupancy: random programs alone
 hardly ever fill a heap to the last byte, or free every second block of a full one.
 Every phase yields 32-bit codes of the one codec, so what it can say, the fuzzer's
 bytes can say too.
+
+>>> from heaplaw import Contract
+>>> codec = Codec(Contract(arena=64))
+>>> codec.decode(exactly(codec, 24), names=[], birth=0).size
+24
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +86,11 @@ def exactly(codec: Codec, size: int) -> int:
     return _ALLOC | codec.selector(size) << 8
 
 
+def _of_object(c: Checker, kind: Kind, name: int) -> int:
+    """An operation on the live object of this name.  O(live)."""
+    return FIRST_BYTE[kind] | c.shadow.names.index(name) << 8
+
+
 # ---- phases ------------------------------------------------------------------------------
 
 
@@ -118,7 +128,7 @@ def checkerboard(swarm: Swarm, c: Checker) -> Iterator[int]:
     for _ in range(swarm.rng.randrange(4, 80)):
         yield code
     for name in [name for name in c.shadow.names if name >= born and (name - born) % 2]:
-        yield _FREE | c.shadow.names.index(name) << 8
+        yield _of_object(c, Kind.FREE, name)
 
 
 def free_one(swarm: Swarm, c: Checker) -> Iterator[int]:
@@ -146,7 +156,7 @@ def island(swarm: Swarm, c: Checker) -> Iterator[int]:
         size = 0
         for name in trio[: rng.choice((2, 3))]:
             size += c.shadow.live[name].size
-            yield _FREE | c.shadow.names.index(name) << 8
+            yield _of_object(c, Kind.FREE, name)
         for _ in range(rng.randrange(1, 3)):
             yield exactly(swarm.codec, rng.randrange(size + 1))
 
@@ -164,7 +174,7 @@ def thin_out(swarm: Swarm, c: Checker) -> Iterator[int]:
     rng = swarm.rng
     share = rng.choice((0.5, 0.7, 0.9))
     for name in [name for name in c.shadow.names if rng.random() < share]:
-        yield _FREE | c.shadow.names.index(name) << 8
+        yield _of_object(c, Kind.FREE, name)
     yield from maintain_twice(swarm, c)
 
 
@@ -183,7 +193,7 @@ def hand_over(swarm: Swarm, c: Checker) -> Iterator[int]:
     size = 0
     for name in [name for name in c.shadow.names if name >= born]:
         size += c.shadow.live[name].size
-        yield _FREE | c.shadow.names.index(name) << 8
+        yield _of_object(c, Kind.FREE, name)
     yield FIRST_BYTE[Kind.ON_CPU] | here << 8
     yield exactly(swarm.codec, min(size, c.contract.largest or size))
 
@@ -217,7 +227,7 @@ def absorb(swarm: Swarm, c: Checker) -> Iterator[int]:
         if rng.random() < 0.5:
             gone, stays = stays, gone
         room = c.shadow.live[gone].length + c.contract.header
-        yield _FREE | c.shadow.names.index(gone) << 8
+        yield _of_object(c, Kind.FREE, gone)
         if stays in c.shadow.live:
             together = room + c.shadow.live[stays].length
             size = rng.choice((room, together)) + rng.choice((-1, 0, 0, 1)) * c.contract.granule
@@ -289,10 +299,6 @@ def _meanwhile(swarm: Swarm, c: Checker, name: int) -> Iterator[int]:
             yield FIRST_BYTE[kind] | rng.getrandbits(24) << 8
         else:
             yield _of_object(c, kind, name)
-
-
-def _of_object(c: Checker, kind: Kind, name: int) -> int:
-    return FIRST_BYTE[kind] | c.shadow.names.index(name) << 8
 
 
 Phase = Callable[[Swarm, Checker], Iterator[int]]

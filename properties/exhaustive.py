@@ -346,7 +346,7 @@ class _Processes:
 
 
 def _bare(search: Search) -> Search:
-    """The part of a search that a worker needs, and that travels."""
+    """The part of a search that a worker needs, and that travels: ``print`` does, though nobody calls it."""
     return Search(search.target, search.letters, search.mute, search.depth, progress=print)
 
 

@@ -4,7 +4,6 @@
 'Is there an object?'
 """
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ try:
 except ImportError as missing:
     raise ImportError("state machines need the package hypothesis (pip install 'heaplaw[test]')") from missing
 
-from heaplaw.checker import Checker, Hang, Unusable
+from heaplaw.checker import NO_AUDIT, Checker, Hang, Unusable
 from heaplaw.codec import Codec
 from heaplaw.lawbook import LAWS, Broken
 from heaplaw.operations import Kind, Operation
@@ -29,6 +28,7 @@ from heaplaw.twins import compare_twins
 
 from .minimize import smallest
 from .reached import Watch
+from .saving import save
 from .state import abstract
 from .strip import strips
 from .watchdog import watchdog
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from .machine_rules import Words
 
 TRACES = Path(".heaplaw")  # where failing examples are saved
-_NEVER = 1 << 60
 _STEP_SECONDS = 1.0  # CPU time after which a step counts as hanging
 _PICTURE_SECONDS = 0.5
 
@@ -69,7 +68,7 @@ class AllocatorMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.target = type(self).build()
-        self.checker = Checker(self.target, mute=self.mute, audit_every=_NEVER, audit_from=_NEVER)
+        self.checker = Checker(self.target, mute=self.mute, audit_every=NO_AUDIT, audit_from=NO_AUDIT)
         self.watch = Watch(self.checker, pace=0)
         self.codec = Codec(self.checker.contract)
         self.operations: list[Operation] = []
@@ -190,13 +189,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         return "\n".join(lines) if last else ""
 
     def _save(self, trace: Trace) -> Path | None:
-        if self.traces is None:
-            return None
-        self.traces.mkdir(parents=True, exist_ok=True)
-        name = f"{self.name}-{trace.header['law']}"
-        path = self.traces / (re.sub(r"[^\w.@+=,-]+", "_", name) + ".trace")
-        path.write_text(str(trace))
-        return path
+        return None if self.traces is None else save(trace, self.traces, f"{self.name}-{trace.header['law']}")
 
 
 def _is_final() -> bool:

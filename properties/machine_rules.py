@@ -14,7 +14,7 @@ from .machine_base import AllocatorMachine, objects  # first: it says what to do
 from hypothesis import strategies as st
 from hypothesis.stateful import consumes, multiple, precondition, rule
 
-from heaplaw.codec import BAD_REQUESTS, HUGE, MISUSES, Codec
+from heaplaw.codec import BAD_REQUESTS, MISUSES, Codec
 from heaplaw.contract import Contract
 from heaplaw.operations import ATOMIC, Kind
 
@@ -27,27 +27,28 @@ class Words:
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
-        self.palette = [size for size in Codec(contract).sizes if size <= contract.largest + 1 or not contract.largest]
+        codec = Codec(contract)
+        self.palette = [size for size in codec.sizes if size <= contract.largest + 1 or not contract.largest]
         bands = [band for most in (_SMALL, _MIDDLE, None) if (band := self._up_to(most))]
         self.sizes = st.one_of(*(st.sampled_from(band) for band in bands))
         powers = range(1, max(contract.max_align, 2).bit_length())
         self.alignments = st.sampled_from([1 << power for power in powers])
         self.groups = st.integers(0, contract.groups)
-        self.nonsense = st.sampled_from(list(self._nonsense()))
+        self.nonsense = st.sampled_from(list(self._nonsense(codec)))
 
     def _up_to(self, most: int | None) -> list[int]:
         return [size for size in self.palette if most is None or size <= most]
 
-    def _nonsense(self) -> Iterator[tuple[str, int, int]]:
+    def _nonsense(self, codec: Codec) -> Iterator[tuple[str, int, int]]:
         """(kind, size, alignment) of requests that the contract rejects; a placeholder where it rejects none."""
         rejects = [kind for kind in BAD_REQUESTS if kind in self.contract.rejects]
         for kind in rejects:
             if kind == "zero":
                 yield kind, 0, 1
             elif kind == "huge":
-                yield from ((kind, size, 1) for size in (self.contract.largest + 1, *HUGE))
+                yield from ((kind, size, 1) for size in codec.huge)
             else:
-                yield from ((kind, 8, align) for align in (3, 0, 6, 12, 2 * self.contract.max_align + 1))
+                yield from ((kind, 8, align) for align in codec.bad_aligns)
         if not rejects:
             yield "zero", 0, 1
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import combinations, pairwise
 
-from heaplaw.checker import Checker, Hang
+from heaplaw.checker import NO_AUDIT, Checker, Hang
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import ATOMIC, Kind, Operation
 from heaplaw.runs import Violation, run
@@ -581,7 +581,7 @@ class Reduction:
 
 def _spans(build: Callable[[], object], operations: Operations) -> dict[int, tuple[int, int, int]]:
     """Name -> (space, start, length) of what is served in one piece."""
-    checker = Checker(build(), mute=LAWS, audit_every=1 << 60, audit_from=1 << 60)
+    checker = Checker(build(), mute=LAWS, audit_every=NO_AUDIT, audit_from=NO_AUDIT)
     found: dict[int, tuple[int, int, int]] = {}
     with suppress(Exception, Hang), watchdog(time_limit(operations)):
         for op in operations:
@@ -594,7 +594,7 @@ def _spans(build: Callable[[], object], operations: Operations) -> dict[int, tup
 
 def _walked(build: Callable[[], object], operations: Operations) -> int:
     """How much an audit walks after these operations."""
-    checker = Checker(build(), mute=LAWS, audit_every=1 << 60, audit_from=1 << 60)
+    checker = Checker(build(), mute=LAWS, audit_every=NO_AUDIT, audit_from=NO_AUDIT)
     walked = _WALKED  # where what is broken cannot be walked
     with suppress(Exception, Hang), watchdog(time_limit(operations)):
         for op in operations:

@@ -22,7 +22,7 @@ from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
 from heaplaw.twins import TWIN_LAWS
 
-from .alphabet import KINDS, Alphabet, Letter, alphabet, default_aligns, default_sizes
+from .alphabet import KINDS, MOST_LETTERS, Alphabet, Letter, alphabet, default_aligns, default_sizes
 from .frontier import Frontier
 from .positions import Prober
 from .retelling import Retelling
@@ -34,7 +34,6 @@ _MOST = 3_000  # transitions of small states
 _WORD, _HALF, _NEAR = 1 << 64, 1 << 32, 1 << 16  # bytes that an address can name
 _ITEMS = 400  # of a position that double what a transition costs
 _CHUNK = 32  # positions expanded together
-_MOST_LETTERS = 256  # a code names one by a byte
 _MOST_HANGS, _HANG_SECONDS = 4, 0.1  # CPU time for all transitions from a position; they take some milliseconds
 _NAMED_ONE = (Kind.FREE, Kind.REALLOC, Kind.MAP, Kind.UNMAP, Kind.BAD_FREE)
 
@@ -113,7 +112,7 @@ def nearest(
     None where there is none, where ``most`` transitions were not enough, and for a target whose state
     cannot be kept.  O(most).
     """
-    if law in TWIN_LAWS or below < 2 or len(letters) > _MOST_LETTERS:
+    if law in TWIN_LAWS or below < 2 or len(letters) > MOST_LETTERS:
         return None
     frontier = Frontier()
     try:

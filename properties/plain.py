@@ -3,6 +3,10 @@
 Throughput and the length of a run find most bugs first; see ``events`` for what is
 fed.  A shard is stateless: (target name, operations, seed) decide everything it
 does, so shards run in any process and in any order.
+
+>>> tally = check("buddy,pages=64", 500, seed=1)
+>>> tally.findings, tally.operations >= 500
+([], True)
 """
 
 from collections import Counter

@@ -24,7 +24,7 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
-from heaplaw.checker import Checker
+from heaplaw.checker import NO_AUDIT, Checker
 from heaplaw.contract import Contract
 from heaplaw.groups import Groups
 from heaplaw.lawbook import LAWS
@@ -124,6 +124,8 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
+    """Puts the contract back."""
+
     def __init__(self, file: io.BytesIO, contract: Contract) -> None:
         super().__init__(file)
         self._contract = contract
@@ -359,13 +361,13 @@ class Prober(Checker):
     """
 
     def __init__(self, target: Any, *, mute: Iterable[str] = ()) -> None:
-        super().__init__(target, mute=mute, audit_every=1 << 60, audit_from=1 << 60)
+        super().__init__(target, mute=mute, audit_every=NO_AUDIT, audit_from=NO_AUDIT)
         self.thorough = True
         self.keeper = keeper(target)
         self.shape = shape_of(target)
         self.forgetful = False  # do the target's states lack contents, so that they are to be written again?
         self._known: dict[tuple[int, Live], tuple[Block, tuple[Any, int, bytes]]] = {}  # see `stand`
-        self.blocks: list[Block] = []  # live, in canonical order as of `take`
+        self.blocks: list[Block] = []  # live, in canonical order as of `take` or `stand`
         self._compares = self._asks("contents")
         self._zeroes = self._asks("zeroed")
         self._expected: list[tuple[Any, int, bytes]] = []
@@ -449,7 +451,7 @@ class Prober(Checker):
             self._remind()
 
     def _remind(self) -> None:
-        """Write again what the blocks of ``take`` hold."""
+        """Write again what the blocks hold."""
         for handle, length, expected in self._expected:
             if length:
                 self.target.write(handle, 0, expected)
@@ -547,7 +549,7 @@ class Prober(Checker):
             LAWS["zeroed"].check(self)
 
     def intact(self, gone: int = -1) -> None:
-        """All blocks of ``take``, but for one that is gone, hold what was written to them."""
+        """All blocks, but for one that is gone, hold what was written to them."""
         if not self._expected:
             return
         read = self.target.read

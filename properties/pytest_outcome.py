@@ -10,7 +10,6 @@ import re
 import sys
 import time
 import types
-from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -26,13 +25,13 @@ from heaplaw.trace import Trace, render
 
 from .engines import ENGINES, why_not
 from .floors import Floors
-from .replay import confirm, recurs
+from .replay import CONFIRM_SECONDS, confirm, recurs
+from .saving import save
 from .shards import cut
 from .strip import strips
 from .verdict import Finding, Status, Tally
 
 _LOCAL_TARGETS = "heaplaw_local_targets"  # a module made up here: engines take names, tests have objects
-_CONFIRM_SECONDS = 120
 
 
 class Budget(NamedTuple):
@@ -105,7 +104,7 @@ class Outcome:
             trace.header["target"] = named = _variant(self.name, finding.target) if self.name else ""
             again = "the class has no name that a command could use; move it to the top of a module to replay it"
             if named:
-                path = _save(trace, self.budget.save, f"{named}-{law}")
+                path = save(trace, self.budget.save, f"{named}-{law}")
                 again = f"again: heaplaw replay {relative(path)}   (seed {self.budget.seed})"
             self.texts[law] = "\n".join([*counterexample(finding, trace), again])
         return self.texts[law]
@@ -120,9 +119,8 @@ def outcome(target: Any, budget: Budget, known: dict[tuple[str, Budget], Outcome
 
 
 def _run(name: str, spoken: str, budget: Budget) -> Outcome:
-    known = engines()
-    if budget.engine not in known:
-        pytest.fail(f"heaplaw: no engine {budget.engine!r}; there are {', '.join(sorted(known))}", pytrace=False)
+    if budget.engine not in ENGINES:
+        pytest.fail(f"heaplaw: no engine {budget.engine!r}; there are {', '.join(sorted(ENGINES))}", pytrace=False)
     try:
         if is_native(name):
             tally = apart().checked_apart(name, budget.engine, budget.operations, budget.seed, budget.seconds)
@@ -133,7 +131,7 @@ def _run(name: str, spoken: str, budget: Budget) -> Outcome:
     deadline = time.monotonic() + budget.seconds
     tally = Tally(name, budget.engine)
     for shard in cut([name], budget.engine, budget.operations, budget.seed):
-        tally.add(known[budget.engine](shard.target, shard.operations, shard.seed, deadline=deadline))
+        tally.add(ENGINES[budget.engine](shard.target, shard.operations, shard.seed, deadline=deadline))
     _set_flaky_aside(tally, spoken)
     return Outcome(tally, budget, spoken, why_not(budget.engine) or "")
 
@@ -141,11 +139,6 @@ def _run(name: str, spoken: str, budget: Budget) -> Outcome:
 def apart() -> Any:
     """What runs targets in processes that may be lost: it stands on the floor above, so it is looked up by name."""
     return importlib.import_module("heaplaw.fuzz.isolating")
-
-
-def engines() -> Mapping[str, Callable[..., Tally]]:
-    """The engines by name; the workhorse among them."""
-    return ENGINES
 
 
 def _set_flaky_aside(tally: Tally, spoken: str) -> None:
@@ -165,7 +158,7 @@ def _recur_elsewhere(findings: list[Finding]) -> list[bool]:
         return []
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            return list(pool.map(recurs, [str(finding.trace) for finding in findings], timeout=_CONFIRM_SECONDS))
+            return list(pool.map(recurs, [str(finding.trace) for finding in findings], timeout=CONFIRM_SECONDS))
         except (BrokenProcessPool, TimeoutError):
             pass
     return [confirm(finding) for finding in findings]
@@ -238,10 +231,3 @@ def counterexample(finding: Finding, trace: Trace) -> list[str]:
         *(f"  {line}" for line in lines),
         *(f"  {line}" for line in finding.said),
     ]
-
-
-def _save(trace: Trace, folder: Path, name: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (re.sub(r"[^\w.@+=,-]+", "_", name) + ".trace")
-    path.write_text(str(trace))
-    return path

@@ -47,6 +47,7 @@ class Option(NamedTuple):
 
     @property
     def ini(self) -> str:
+        """Its name in the configuration file."""
         return self.flag.removeprefix("--").replace("-", "_")
 
 
@@ -238,6 +239,7 @@ def _file_floors(config: pytest.Config) -> "Floors":
 
 
 def _seconds(text: str) -> float:
+    """Of "40", "40s", "2m" or "1h".  Raises ValueError."""
     number, unit = (text[:-1], text[-1:]) if text[-1:] in "smh" else (text, "s")
     return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
 

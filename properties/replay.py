@@ -2,6 +2,10 @@
 
 The plain replayer needs nothing but the specification and the target.  A finding
 is confirmed by it in a fresh process before anyone is told.
+
+>>> done = replay(Trace.parse(["heaplaw trace 1", "a = alloc 24", "free a", "b = alloc 24"]), "buddy,pages=64")
+>>> done.tally.findings, done.figures.served, done.figures.peak_requested
+([], 2, 24)
 """
 
 import multiprocessing
@@ -17,7 +21,7 @@ from heaplaw.impls.registry import factory
 from heaplaw.lawbook import LAWS, Broken
 from heaplaw.operations import Kind, Operation
 from heaplaw.protocol import Refusal
-from heaplaw.runs import Violation, pinpoint, run, violation
+from heaplaw.runs import SHORT, Violation, pinpoint, run, violation
 from heaplaw.trace import Trace
 from heaplaw.twins import TWIN_LAWS, compare_twins
 
@@ -26,8 +30,8 @@ from .verdict import Finding, Tally
 from .watchdog import watchdog
 
 NAME = "replay"
-_LONG = 20_000  # operations above which audits follow the schedule
 _SECONDS = (10.0, 0.01)  # CPU time that a trace may use: at least, and for each operation
+CONFIRM_SECONDS = 120  # of wall time, for a fresh process
 
 
 @dataclass
@@ -71,14 +75,16 @@ def replay(
 ) -> Replayed:
     """Run a trace on a target; a refuted law is muted and the trace run again for the others.
 
-    ``answers``: compare the places given with those that the trace recorded.
+    ``answers``: compare the places given with those that the trace recorded.  ``progress`` is told the operations
+    done.  Raises TargetError.
     """
     build = factory(target)
     operations = trace.operations
     tally = Tally(target, NAME, planned=len(operations))
     mute: list[str] = []
+    seconds = _SECONDS[0] + _SECONDS[1] * len(operations)
     while True:
-        with watchdog(_SECONDS[0] + _SECONDS[1] * len(operations)):
+        with watchdog(seconds):
             found, checker, figures = _once(build, trace, mute, progress, answers)
         if not mute:
             tally.operations, tally.runs = checker.index + 1 if found is None else len(operations), 1
@@ -90,7 +96,7 @@ def replay(
             _without_walks(build, trace, tally, mute)
             return Replayed(tally, figures if not mute else first)
         if found.law not in TWIN_LAWS:
-            with watchdog(_SECONDS[0] + _SECONDS[1] * len(operations)):
+            with watchdog(seconds):
                 found = pinpoint(build, found, mute=mute)
         tally.findings.append(Finding(target, found))
         if found.law in mute:
@@ -121,7 +127,7 @@ def _once(
 ) -> tuple[Violation | None, Checker, Figures]:
     """One pass over the trace; audits after every operation when it is short."""
     operations = trace.operations
-    short = len(operations) <= 1000
+    short = len(operations) <= SHORT
     checker = Checker(build(), mute=mute, audit_every=1 if short else 0)
     checker.thorough = short
     figures = Figures(known_answers=len(trace.answers) if answers else 0)
@@ -209,7 +215,7 @@ def confirm(finding: Finding) -> bool:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         try:
-            return pool.submit(recurs, str(finding.trace)).result(timeout=120)
+            return pool.submit(recurs, str(finding.trace)).result(timeout=CONFIRM_SECONDS)
         except (BrokenProcessPool, TimeoutError):
             return False
 

@@ -40,7 +40,8 @@ def check(
     """
     search = tiny(name)
     checker = Checker(factory(search.name)())
-    asked = [law for law in LAWS if law in set(only) or not only]
+    chosen = set(only)
+    asked = [law for law in LAWS if law in chosen or not chosen]
     tally = Tally(name, NAME, lacking=lacking(checker.shows, checker.contract))
     tally.reachable = dict.fromkeys(words(factory(search.name)), True)
     tally.lacking.update((law, "not asked for") for law in LAWS if law not in asked)

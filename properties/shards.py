@@ -3,6 +3,9 @@
 A shard is (target name, engine, operations, seed); workers receive names, never
 objects.  The cut does not depend on the number of processes, so neither does the
 result: the same seed gives the same findings with one job or with eight.
+
+>>> [(shard.target, shard.operations, shard.seed) for shard in cut(["tlsf", "buddy"], "plain", 60_000, seed=7)]
+[('tlsf', 30000, 7000), ('buddy', 30000, 7000), ('tlsf', 30000, 7001), ('buddy', 30000, 7001)]
 """
 
 import multiprocessing

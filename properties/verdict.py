@@ -1,6 +1,9 @@
 """Verdicts: what a run of an engine says of each law.
 
 Inconclusive is not passed, and what did not run is not green.
+
+>>> exit_code([]) == INCONCLUSIVE
+True
 """
 
 from collections import Counter

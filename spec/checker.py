@@ -41,6 +41,8 @@ _METHODS = (
 _HEAP_LINES = 24  # of each kind, in a violation's picture of the heap
 _MOST_SELECTIONS = 256
 _SMALL_HEAP = 64  # operations' worth of allowance to start with
+NO_AUDIT = 1 << 60
+"""As ``audit_every``, and as ``audit_from`` for the first one: audits come only when they are called for."""
 _SERVE_ALLOWANCE = 4  # extents that an operation pays for, towards predicates that walk the heap
 
 
@@ -113,7 +115,10 @@ class Checker:
     def __init__(
         self, target: Any, *, mute: Iterable[str] = (), audit_every: int = 0, audit_from: int = 0, density: int = 1
     ) -> None:
-        """Audits come every ``audit_every`` operations; 0: ``density`` times for as many as an audit walks blocks."""
+        """``mute``: laws that are not asked.  Audits come every ``audit_every`` operations, from ``audit_from`` on.
+
+        0: on a schedule, ``density`` audits in as many operations as the last one walked blocks.
+        """
         self.target = target
         self.contract: Any = target.contract  # Any: a law's `needs` has established what it reads
         self.shows = {name for name in _METHODS if getattr(target, name, None) is not None}
@@ -128,25 +133,25 @@ class Checker:
         self._returns = "returns" not in muted
         self.op = self.previous = Operation(0)
         self._requested = self.op, Request(0)  # the operation that it was made for
-        self.index = -1
+        self.index = self.last_audit_index = -1  # of the operation that is done now; of the last audit's
         self._audit_at = audit_from
         self.block: Block = Block(-1, None, 0, 1, ())
-        self.freed = self.block
+        self.freed = self.block  # the last one that was
         self._freed_at = -2
         self.answer: Any = None
         self.view = View(self)
-        self.cpu = self.held_before = 0
+        self.cpu = self.held_before = 0  # where calls are made; pages held when maintenance began
         self.births = 0  # requests made so far; the next one's birth number
-        self.moment = self.problem = ""
+        self.moment = self.problem = ""  # why a law is asked, where it must know; how the target broke down
         self.places = "extents" in self.shows or self.by_handle is None  # is it known where objects are?
         self.maintenance: Maintenance | None = None  # the last one, where something is promised of it
         self._repeats = 0
         self._wanted: bool | None = False  # None: nobody knows
         self.starved_before = self._starved_now = False  # the last maintenance but one, and the last: refused pages?
-        self.thorough = self.ended = False
+        self.thorough = self.ended = False  # are contents compared whole; is nothing done any more?
         self.last_audit: tuple[int, int] | None = None  # free bytes and pages held, as the last audit saw them
-        self.only_refused = False
-        self.twins: tuple[Any, Any] = ((), ())
+        self.only_refused = False  # since the last audit
+        self.twins: tuple[Any, Any] = ((), ())  # what two runs came to, for the laws about them
         self.counted: Counter[str] = Counter()  # how often a conditional law's condition held
         self.moments: Counter[str] = Counter()  # how often each moment came
         self.refusals = self.served = self.skipped = self._touched = self._refused_since = 0
@@ -235,8 +240,6 @@ class Checker:
         self.last_audit = (view.free_total(), self.source.held if self.source is not None else 0)
         self.last_audit_index, self._refused_since = self.index, 0
         self._audit_at = self.index + (self._every or max(1, view.walked() // self._density))
-
-    last_audit_index = -1
 
     def _note_refused(self) -> None:
         """A call was refused.  Right behind an audit the next one comes at once: nothing else was done in between.
@@ -572,10 +575,10 @@ class Checker:
     def _foreign(self, handle: Any) -> Any:
         """A handle that no live object has."""
         known = self.by_handle or {}
-        handle = handle + (1 << 48) if isinstance(handle, int) else ("foreign", handle)
-        while handle in known:
+        while True:
             handle = handle + (1 << 48) if isinstance(handle, int) else ("foreign", handle)
-        return handle
+            if handle not in known:
+                return handle
 
     def _hollow(self, block: Block) -> bool:
         """Is there a place inside the block that is not another object's handle?"""

@@ -9,6 +9,11 @@ the palette become a neighbour); exact values live in traces.
     ALLOC    operand = place << 12 | size selector;  place = group << 7 | atomic << 4 | align
     REALLOC  operand = index << 12 | size selector
     others   operand = index into the live list, or into a table of the contract
+
+>>> codec = Codec(Contract(arena=4096))
+>>> code = codec.encode(Operation(Kind.ALLOC, 3, 64), names=[0, 2])
+>>> codec.decode(code, names=[0, 2], birth=3)[:3], codec.decode(0, [0, 2], 3).kind == Kind.NOP
+((1, 3, 64), True)
 """
 
 from bisect import bisect_left
@@ -61,8 +66,8 @@ class Codec:
         self.sizes = palette(largest, contract.limits, contract.granule, contract.header)
         top = max(contract.max_align, 1).bit_length() - 1  # half of all requests ask for nothing
         self.aligns = (1,) * 8 + tuple(1 << max(1, (top * (i + 1)) // 8) if top else 1 for i in range(8))
-        self._huge = (contract.largest + 1, *HUGE) if contract.largest else HUGE
-        self._bad_aligns = (3, 0, 6, 12, 2 * contract.max_align + 1)
+        self.huge = (contract.largest + 1, *HUGE) if contract.largest else HUGE  # sizes to be refused
+        self.bad_aligns = (3, 0, 6, 12, 2 * contract.max_align + 1)  # likewise
 
     def size(self, selector: int) -> int:
         """Bytes for a 12-bit selector; monotone."""
@@ -99,10 +104,10 @@ class Codec:
         if kind == Kind.BAD_ALLOC:
             which = BAD_REQUESTS[high % 3]
             if which == "align":
-                return Operation(kind, 0, self.size(low), self._bad_aligns[(high // 3) % 5], which)
+                return Operation(kind, 0, self.size(low), self.bad_aligns[(high // 3) % 5], which)
             if which == "zero":
                 return Operation(kind, 0, 0, 1, which)
-            return Operation(kind, 0, self._huge[low % len(self._huge)], self.aligns[high // 3 % 16], which)
+            return Operation(kind, 0, self.huge[low % len(self.huge)], self.aligns[high // 3 % 16], which)
         return Operation(kind if kind in (Kind.DRAIN, Kind.DESTROY) else Kind.NOP)
 
     def encode(self, op: Operation, names: Sequence[int]) -> int:
@@ -127,10 +132,10 @@ class Codec:
                 return 0
             low, high = self.selector(size), BAD_REQUESTS.index(str(mode))
             if mode == "huge":
-                low = min(range(len(self._huge)), key=lambda i: abs(self._huge[i] - size))
+                low = min(range(len(self.huge)), key=lambda i: abs(self.huge[i] - size))
                 high += 3 * min(bisect_left(self.aligns, align), 15)
             elif mode == "align":
-                high += 3 * min(range(5), key=lambda i: abs(self._bad_aligns[i] - align))
+                high += 3 * min(range(5), key=lambda i: abs(self.bad_aligns[i] - align))
             return base | high << 20 | (low if mode != "zero" else 0) << 8
         if name not in names or (kind == Kind.BAD_FREE and mode not in MISUSES):
             return 0

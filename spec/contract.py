@@ -2,9 +2,9 @@
 
 A ``Contract`` with nothing but a size is enough to start; every further promise
 is opt-in and brings the laws that hold the allocator to it.  Sizes, lengths and
-alignments are bytes everywhere.  The predicates at the end see the request, the
-shadow heap (what was asked and answered) and the page source's ledger, never the
-target's own hints.
+alignments are bytes everywhere.  Predicates are shown what their types say: the request,
+the shadow heap (what was asked and answered), the page source's ledger, a block or a free
+region; never the target's own hints.
 
 >>> Contract(arena=4096).largest
 4096
@@ -75,11 +75,11 @@ class Contract:
     pinned: bool = False  # an object that is mapped stays where it is
     slack_grows: bool = False  # a live extent may grow when a neighbour is split
     # -- misuse that is detected
-    detects: frozenset[Misuse] = frozenset()
+    detects: frozenset[Misuse] = frozenset()  # bad frees that raise InvalidFree
     rejects: frozenset[str] = frozenset()  # of "zero", "huge", "align": refused with a Refusal
     # -- contents
-    zeroed: bool = False
-    deterministic: bool = True
+    zeroed: bool = False  # a fresh block is all zero
+    deterministic: bool = True  # the same calls give the same answers
     # -- space
     header: int = 0  # bytes between two neighbouring blocks
     prologue: int = 0  # bytes before the first block of a space
@@ -93,7 +93,7 @@ class Contract:
     geometry: "Callable[[Block], str | None] | None" = None  # what is wrong with a placement
     overhead: "Callable[[Shadow, PageSource | None], int] | None" = None  # bytes owned, not lent
     pending: "Callable[[Shadow], int] | None" = None  # bytes freed but not yet reusable
-    metadata_bound: "Callable[[Shadow, PageSource | None], int] | None" = None
+    metadata_bound: "Callable[[Shadow, PageSource | None], int] | None" = None  # most bytes, in place and beside
     waste: Callable[[int, int], int] | None = None  # (size, align) -> most slack in bytes
     page_order: int | None = None  # highest order ever asked of the page source
     # -- all freed
@@ -101,20 +101,20 @@ class Contract:
     drained_pages: int | None = None  # most pages held then
     drained_after: str | None = None  # ... once this maintenance has run
     # -- refusal and search
-    must_serve: ServeRule | None = None
-    must_refuse: ServeRule | None = None
-    must_resize: "Callable[[Block, int, Shadow], bool] | None" = None  # the same of a resize to so many bytes
+    must_serve: ServeRule | None = None  # must a request be served now?
+    must_refuse: ServeRule | None = None  # must it be refused?
+    must_resize: "Callable[[Block, int, Shadow], bool] | None" = None  # ... a resize to so many bytes
     free_then_alloc: bool = False  # what was freed can be had again at once
-    cost_bounds: Mapping[str, Callable[["Request", "Shadow"], int]] = field(default_factory=dict)
+    cost_bounds: Mapping[str, Callable[["Request", "Shadow"], int]] = field(default_factory=dict)  # step -> at most
     # -- hints
     hint_slack: Mapping[str, int] = field(default_factory=dict)  # name -> bytes that it may lag
-    hint_relations: "Callable[[Mapping[str, int]], str | None] | None" = None
+    hint_relations: "Callable[[Mapping[str, int]], str | None] | None" = None  # what is wrong among a region's
     # -- compaction, groups, guarantees
     compacted_pages: "Callable[[Shadow], int | None] | None" = None  # exact pages after "compact", where known
     maintained: "Callable[[Maintenance, Shadow], str | None] | None" = None  # what is wrong after any other kind
     isolated_groups: bool = False  # an object that names no group is a group of its own
-    space_deterministic: bool = False
-    placement: "Callable[[Request, Block], str | None] | None" = None
+    space_deterministic: bool = False  # a group's pages do not depend on other groups
+    placement: "Callable[[Request, Block], str | None] | None" = None  # what is wrong with the node or the zone
     reserve: "Callable[[Request, Shadow], int] | None" = None  # bytes that it gets though pages are refused
 
     def __post_init__(self) -> None:

@@ -26,6 +26,8 @@ class Law(NamedTuple):
 
 
 LAWS: dict[str, Law] = {}
+"""By id, in the order of the book."""
+
 FOLKLORE = "what malloc and free mean (ISO C 7.24.3)"
 
 

@@ -69,6 +69,7 @@ class PageSource:
     ``pages``: pages of the only zone; or ``zones``: (node, name, pages) triples.
     ``scatter``: pages far apart first, instead of the lowest.
     ``memory`` holds the contents of all pages, ``page_size`` bytes each.
+    Raises ValueError for a page size that is no power of two, and for an empty zone.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class PageSource:
         self.given += 1 << order
 
     def zone_of(self, page: int) -> Zone:
-        """The zone that a page number lies in."""
+        """The zone that a page number lies in.  Raises PageError for none."""
         for place in self.zones:
             if place.first <= page < place.first + place.count:
                 return place

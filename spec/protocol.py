@@ -108,8 +108,8 @@ class AllocationBits(NamedTuple):
 
     space: int
     start: int
-    unit: int
-    units: int
+    unit: int  # bytes
+    units: int  # how many
     bits: int
 
 
@@ -125,8 +125,8 @@ class Maintained(NamedTuple):
     """What a ``maintain`` call did."""
 
     pages_freed: int = 0
-    moved: int = 0
-    evicted: tuple[Handle, ...] = ()
+    moved: int = 0  # objects
+    evicted: tuple[Handle, ...] = ()  # objects that ended
 
 
 class Allocator(Protocol):

@@ -23,7 +23,7 @@ from .operations import Operation
 from .trace import Trace
 from .twins import compare_twins
 
-_SHORT = 1000  # operations; a trace up to this long is audited from its start when it is run again
+SHORT = 1000  # operations; a trace up to this long is audited from its start when it is run again
 
 
 @dataclass
@@ -81,6 +81,6 @@ def pinpoint(build: Callable[[], Any], found: Violation, *, mute: Iterable[str] 
     Long traces are audited from the last sound audit on, so that looking stays linear.  A violation
     that does not show again is returned as it was found.
     """
-    long = len(found.trace.operations) > _SHORT
+    long = len(found.trace.operations) > SHORT
     again = run(build, found.trace.operations, mute=mute, audit_from=found.sound_until + 1 if long else 0)
     return again if again is not None else found

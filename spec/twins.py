@@ -15,7 +15,7 @@ heaplaw.lawbook.Broken: deterministic: expected answer 16 at operation 1 again; 
 from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
-from .checker import Checker, Unusable
+from .checker import NO_AUDIT, Checker, Unusable
 from .lawbook import LAWS
 from .operations import Kind, Operation
 
@@ -51,7 +51,7 @@ def _ask(checker: Checker, law: str, one: Any, two: Any) -> None:
 
 def answers(target: Any, operations: Iterable[Operation]) -> list[Any]:
     """What a target answers to each operation, laws aside; shorter where it breaks down."""
-    checker = Checker(target, mute=LAWS, audit_every=1 << 60)
+    checker = Checker(target, mute=LAWS, audit_every=NO_AUDIT, audit_from=NO_AUDIT)
     seen = []
     for op in operations:
         checker.answer = None
@@ -74,7 +74,7 @@ def _by_group(operations: Iterable[Operation], groups: int) -> list[set[int]]:
 
 def footprint(target: Any, operations: Iterable[Operation], mine: Set[int]) -> list[int] | None:
     """Pages that the objects of these names touch after each of their operations; None if one was refused."""
-    checker, pages = Checker(target, mute=LAWS, audit_every=1 << 60), []
+    checker, pages = Checker(target, mute=LAWS, audit_every=NO_AUDIT, audit_from=NO_AUDIT), []
     for op in operations:
         refusals = checker.refusals
         try:

@@ -211,5 +211,6 @@ class View:
             (space, page)
             for block in self._c.shadow.live.values()
             for space, start, length in block.extents
+            if length
             for page in range(start // size, (start + length - 1) // size + 1)
         }

@@ -72,7 +72,8 @@ def known_divergences(known: Sequence[Known]) -> list[tuple[Known, str, str]]:
         if one.why:
             raise Problem(f"known divergence {entry.trace}: {one.why}")
         if not law:
-            raise Problem(f"known divergence {entry.trace}: it names no law, and neither does its entry")
+            why = "it names no law, and neither does its entry; add law = 'ID' there"
+            raise Problem(f"known divergence {entry.trace}: {why}")
         found.append((entry, one.trace.target, law))
     return found
 
@@ -131,9 +132,8 @@ def counterexamples(gate: Gate, known: Sequence[Known]) -> None:
     if not steps:
         why = f"none in {folder}" if folder.is_dir() else f"there is no folder {folder} yet"
         steps = [Step(NAME, "", Status.NOT_APPLICABLE, why)]
-    steps[0] = Step(NAME, steps[0].subject, steps[0].verdict, steps[0].said, seconds)
     passed = sum(step.verdict is Status.PASSED for step in steps)
-    gate.enter(NAME, steps, f"{passed} of {len(ones)} pass" if ones else steps[0].said)
+    gate.enter(NAME, steps, f"{passed} of {len(ones)} pass" if ones else steps[0].said, seconds)
     found = [(finding, one.file) for one in ones if one.tally is not None for finding in one.tally.findings]
     merged = by_target(one.tally for one in ones if one.tally is not None)
     kept = [finding for tally in merged for finding in tally.findings]
@@ -175,9 +175,8 @@ def divergences(gate: Gate, known: Sequence[tuple[Known, str, str]]) -> None:
         steps = [_still_fails(entry, law, one) for entry, law, one in wanted]
         seconds = since()
     if steps:
-        steps[0] = Step(LEDGER, steps[0].subject, steps[0].verdict, steps[0].said, seconds)
         still = sum(step.verdict is Status.PASSED for step in steps)
-        gate.enter(LEDGER, steps, f"{still} of {len(steps)} still fail as written down")
+        gate.enter(LEDGER, steps, f"{still} of {len(steps)} still fail as written down", seconds)
 
 
 def _still_fails(entry: Known, law: str, one: Once) -> Step:

@@ -25,7 +25,7 @@ _VERDICTS = {FOUND: Status.PASSED, MISSED: Status.REFUTED, NOT_RUN: Status.NOT_R
 
 def check_engines(gate: Gate) -> None:
     """Let every engine that this gate uses hunt its canary."""
-    engines = list(dict.fromkeys(name for one in gate.targets for name in one.engines(gate.settings.engines)))
+    engines = gate.engines
     absent = {name: why for name in engines if (why := why_not(name)) is not None}
     present = [name for name in engines if name not in absent]
     with clock() as since, bar("hunting canaries", len(present), "hunts") as progress:
@@ -36,9 +36,8 @@ def check_engines(gate: Gate) -> None:
     if not steps:
         steps = [Step(NAME, "", Status.NOT_RUN, "no engine explores any target")]
     found = [hunt for hunt in done if hunt.verdict == FOUND]
-    steps[0] = Step(NAME, steps[0].subject, steps[0].verdict, steps[0].said, seconds)
     said = ", ".join(f"{hunt.engine} finds {hunt.target}" for hunt in found)
-    gate.enter(NAME, steps, said or "no engine found the bug planted for it")
+    gate.enter(NAME, steps, said or "no engine found the bug planted for it", seconds)
 
 
 def _step(hunt: Hunt) -> Step:

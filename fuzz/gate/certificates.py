@@ -80,10 +80,9 @@ def check(gate: Gate) -> None:
             return
         why = f"{gate.settings.certificates} has none for a target of this gate"
         steps = [Step(NAME, gate.settings.certificates, Status.NOT_RUN, why)]
-    steps[0] = Step(NAME, steps[0].subject, steps[0].verdict, steps[0].said, seconds)
     passed = [step for step in steps if step.verdict is Status.PASSED]
     said = f"{len(passed)} of {len(steps)} made again" if len(steps) > 1 else steps[0].said
-    gate.enter(NAME, steps, said)
+    gate.enter(NAME, steps, said, seconds)
 
 
 def _again(gate: Gate, old: Mapping[str, Any]) -> Step:

@@ -131,7 +131,7 @@ def load(given: Path | None = None, start: Path | None = None) -> Configuration:
     """The configuration of a file, or of the nearest one from a folder upwards.  Raises Problem."""
     if given is not None:
         if not given.is_file():
-            raise Problem(f"--config {given}: no such file")
+            raise Problem(f"--config {given}: no such file; 'heaplaw init' writes a project with one")
         return read(given.resolve(), _table(given) or {})
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):

@@ -53,8 +53,7 @@ def _run(gate: Gate, engine: str, targets: Sequence[Target], operations: int) ->
 
 def _engines_left(gate: Gate, engine: str) -> int:
     """How many engines share the time that is left, this one included."""
-    order = list(dict.fromkeys(name for one in gate.targets for name in one.engines(gate.settings.engines)))
-    return len(order) - order.index(engine)
+    return len(gate.engines) - gate.engines.index(engine)
 
 
 def _cut(

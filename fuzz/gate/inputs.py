@@ -19,6 +19,7 @@ from ..inputs import Lifted, unpack, variant_of
 from ..isolating import needs_isolation
 from ..options import Problem, bar
 from ..reports.model import Step
+from ..reports.wording import counted
 from ..store import StoreError
 from .running import Gate, Target, clock
 
@@ -50,9 +51,8 @@ def check(gate: Gate) -> None:
         seconds = since()
     if all(step.verdict is Status.NOT_APPLICABLE for step in steps):
         steps.append(Step(NAME, place, Status.NOT_RUN, "no target of this gate can use it"))
-    steps[0] = Step(NAME, steps[0].subject, steps[0].verdict, steps[0].said, seconds)
     ran = sum(tally.runs for tally in gate.tallies if tally.engine == NAME)
-    gate.enter(NAME, steps, f"{ran:,} input{'' if ran == 1 else 's'} of {place} run")
+    gate.enter(NAME, steps, f"{counted(ran, 'input')} of {place} run", seconds)
 
 
 def _open(place: str) -> Corpus:
@@ -91,20 +91,24 @@ def _tally(gate: Gate, target: Target, inputs: Sequence[bytes]) -> Tally:
             if gate.late:
                 work.tally.stopped = f"time was up after {number:,} of {len(inputs):,} inputs"
                 break
-            variant, body = variant_of(data, names), unpack(data)
-            assert body is not None  # what is loaded has a header
-            found = True
-            while found:  # with the law that broke left out, the same input may break another one
-                run = Lifted(work.builders[variant], body, work.mute)
-                violation = run.go()
-                work.enter(run)
-                if found := violation is not None:
-                    assert violation is not None
-                    work.convict(variant, violation, time.monotonic() + gate.left())
+            _run_input(gate, work, variant_of(data, names), data)
             progress(number + 1)
     tally = work.done()
     tally.planned = tally.operations + bool(tally.stopped)
     return tally
+
+
+def _run_input(gate: Gate, work: Tallying, variant: str, data: bytes) -> None:
+    """One input, as often as it breaks another law: each that broke is left out the next time."""
+    body = unpack(data)
+    assert body is not None  # what is loaded has a header
+    while True:
+        run = Lifted(work.builders[variant], body, work.mute)
+        violation = run.go()
+        work.enter(run)
+        if violation is None:
+            return
+        work.convict(variant, violation, time.monotonic() + gate.left())
 
 
 def _verdict(target: Target, tally: Tally, loaded: Loaded, count: int) -> Step:

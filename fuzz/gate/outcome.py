@@ -20,6 +20,7 @@ from heaplaw.properties.verdict import (
 )
 
 from ..reports.model import Step
+from ..reports.wording import counted
 from . import again, canaries, strategy
 from .running import LEFT_OUT, Gate
 
@@ -40,7 +41,7 @@ def outcome(gate: Gate, floors: Sequence[Measured]) -> Outcome:
     if findings:
         where = len({gate.subject(one.target) for one in findings})
         subjects = len({gate.subject(target.name) for target in gate.targets})
-        said = f"{_count(len(findings), 'law')} broken on {where} of {_count(subjects, 'target')}"
+        said = f"{counted(len(findings), 'law')} broken on {where} of {counted(subjects, 'target')}"
         return Outcome(COUNTEREXAMPLE, f"red: {said}", _to_fix(gate))
     if stale:
         said = f"{stale[0].subject} is a known divergence that does not fail as written down"
@@ -57,9 +58,9 @@ def outcome(gate: Gate, floors: Sequence[Measured]) -> Outcome:
     if not gate.targets:
         return Outcome(PASSED, "not run: nothing to check, the change touches no target", "")
     total = sum(tally.operations for tally in gate.tallies)
-    said = f"every step passed on {_count(len(gate.targets), 'target')}, {total:,} operations"
+    said = f"every step passed on {counted(len(gate.targets), 'target')}, {total:,} operations"
     if gate.left_out:
-        said += f"; {_count(len(gate.left_out), 'target')} left out"
+        said += f"; {counted(len(gate.left_out), 'target')} left out"
     return Outcome(PASSED, f"green: {said}", "")
 
 
@@ -116,7 +117,3 @@ def step_of(tally: Tally) -> Step:
         return Step(tally.engine, tally.target, verdict, why, tally.seconds)
     chance = f", {tally.novelty.chance:.1%} chance of a new state" if tally.novelty.seen else ""
     return Step(tally.engine, tally.target, Status.PASSED, said + chance, tally.seconds)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

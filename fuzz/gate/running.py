@@ -91,8 +91,18 @@ class Gate:
         """Seconds that exploration may take."""
         return max(_FLOOR, self.deadline - time.monotonic())
 
-    def enter(self, name: str, steps: Sequence[Step], said: str = "") -> None:
-        """Take in the steps of a part, and tell of them together; ``said`` sums them up."""
+    @property
+    def engines(self) -> list[str]:
+        """Engines that explore some target, in the order in which they are to run."""
+        return list(dict.fromkeys(name for one in self.targets for name in one.engines(self.settings.engines)))
+
+    def enter(self, name: str, steps: Sequence[Step], said: str = "", seconds: float = 0.0) -> None:
+        """Take in the steps of a part, and tell of them together; ``said`` sums them up.
+
+        ``seconds`` that the part took in all stand on its first step, so that adding up its steps gives them once.
+        """
+        if seconds:
+            steps = [replace(steps[0], seconds=seconds), *steps[1:]]
         self.steps += steps
         self.tell(name, steps, said)
 

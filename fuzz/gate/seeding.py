@@ -59,7 +59,9 @@ def _has_commits(folder: Path) -> bool:
 
 def _known(said: str, revision: str) -> str:
     """Git's complaint; where it says nothing of the revision, that there is none."""
-    return f"git knows no revision {revision!r} here" if said.startswith("git rev-parse ended") else said
+    if said.startswith("git rev-parse ended"):
+        return f"git knows no revision {revision!r} here; fetch it, or name another"
+    return said
 
 
 def _names(text: str) -> list[str]:

@@ -34,6 +34,8 @@ from rich.table import Table
 from heaplaw.impls.registry import factory
 from heaplaw.protocol import Refusal
 
+from ..options import plain_table
+
 PAGE = 4096
 FOLDERS = ("drivers", "arch", "fs", "sound", "include")
 """What the posting removes, in its order."""
@@ -295,7 +297,7 @@ def _pages(path: Path) -> Iterator[bytes]:
 
 def table(steps: Sequence[Step], recorded: Mapping[tuple[int, str], Recorded]) -> Table:
     """The posting's columns in MB (10^6 bytes), one line a step and allocator, the recording beside them."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown = plain_table()
     shown.add_column("round", justify="right")
     for title in ("step", "target"):
         shown.add_column(title)

@@ -20,7 +20,7 @@ from heaplaw.properties.frames import Place
 _LEAST = 22.0  # pixels that show a letter
 _VOID = 26.0  # pixels of a gap between pages that are never held
 _IDLE = 0.32  # of the width: at most, for what is never in use, where not all is to scale
-_BUSY_POWER, _IDLE_POWER = 0.45, 0.15
+_BUSY_POWER, _IDLE_POWER = 0.45, 0.15  # of a length, that its pixels grow with where not all is to scale
 _DIGIT = 6.6  # pixels of a tick's digit
 _MOST_CUTS = 30  # above them free extents have no width of their own
 

@@ -24,6 +24,7 @@ from ..isolating import InternalError, filmed_apart, needs_isolation
 from ..trace_files import telling_name
 from .model import Report
 from .pictures import Picture, drawn
+from .wording import counted
 
 _SIGNS = {
     Status.PASSED: "✓", Status.REFUTED: "✗", Status.INCONCLUSIVE: "?", Status.NOT_RUN: "○", Status.NOT_APPLICABLE: "-",
@@ -83,7 +84,7 @@ def to_html(report: Report) -> str:
         report=report, tallies=tallies, shown=shown, laws=LAWS, asked=asked, wide=len(tallies) <= _WIDE,
         unasked=[law for law in LAWS if law not in asked] if tallies else [], words=words, meanings=WORDS,
         status=Status, signs=_SIGNS, word=_word, meaning=_MEANING, tone=_tone(report.code), anchors=_anchors(shown),
-        reasons=_reasons(tallies), count=_count,
+        reasons=_reasons(tallies), count=counted,
     )  # fmt: skip
 
 
@@ -100,10 +101,6 @@ def _word(status: Status) -> str:
 
 def _tone(code: int) -> str:
     return {PASSED: "good", COUNTEREXAMPLE: "bad"}.get(code, "unclear")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _anchors(shown: Sequence[Shown]) -> dict[tuple[str, str], str]:

@@ -121,8 +121,9 @@ class _Scene:
         for page in pages:
             low, high = self.x(page * size), self.x((page + 1) * size)
             word = next((word for word in (f"page {page}", str(page)) if len(word) * _SMALL + 4 < high - low), "")
-            parts.append(_text((low + high) / 2, _AXIS + 11, word, "page"))
-        return [part for part in parts if ">" + "</text>" not in part]
+            if word:
+                parts.append(_text((low + high) / 2, _AXIS + 11, word, "page"))
+        return parts
 
     def step(self, frame: Frame, broken: bool) -> Markup:
         """One frame."""

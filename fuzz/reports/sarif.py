@@ -3,11 +3,11 @@
 The fingerprint of a result is its law and its minimal trace, so the same bug found again is the same result, whatever
 the seed, the time and the machine.
 
+>>> import json
 >>> json.loads(to_sarif(Report("check", 1, 0, "every applicable law passed", [])))["runs"][0]["results"]
 []
 """
 
-import json
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
@@ -16,6 +16,7 @@ from heaplaw.lawbook import LAWS, Law
 from heaplaw.properties.verdict import COUNTEREXAMPLE, PASSED, Finding, Status, Tally
 from heaplaw.trace import Trace
 
+from .. import report as plain
 from .model import Report
 from .places import place_of_finding
 from .wording import again, counterexample, found, headline, overall, printable, shortfall
@@ -35,7 +36,7 @@ def to_sarif(report: Report) -> str:
         "columnKind": "unicodeCodePoints",
         "results": results,
     }
-    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
+    return plain.to_json({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def fingerprint(finding: Finding) -> str:

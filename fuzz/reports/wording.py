@@ -76,6 +76,15 @@ def found(report: Report) -> Iterator[tuple[Tally, Finding]]:
                 yield tally, finding
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "law"), counted(1200, "target")
+    ('1 law', '1,200 targets')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def headline(finding: Finding) -> str:
     """Target, law, and the law in words."""
     law = LAWS[finding.violation.law]

@@ -347,7 +347,7 @@ def overhead_real(old: str, new: str, seed: int) -> Evidence:
 
 
 def _removed(rng: Random, names: Sequence[int]) -> list[Operation]:
-    """Five directories, one after the other: runs of neighbours, a fifth of the objects stays."""
+    """Eight directories of ten, one after the other: runs of neighbours; a fifth of the objects stays."""
     tenth = len(names) // 10
     gone = [names[part * tenth : (part + 1) * tenth] for part in rng.sample(range(10), 8)]
     return [free(name) for part in gone for name in part]

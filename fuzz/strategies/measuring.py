@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from heaplaw.checker import Checker, Unusable
+from heaplaw.checker import NO_AUDIT, Checker, Unusable
 from heaplaw.impls.registry import factory
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
@@ -24,7 +24,6 @@ from heaplaw.protocol import Refusal
 BYTES = frozenset({"found", "copied"})
 """Counters of ``cost`` that are bytes, not steps."""
 
-_NEVER = 1 << 60
 _ADDRESSES = 1 << 40  # bytes of an arena that is the whole of a process's memory: its highest address says nothing
 _SAMPLES = 200  # of a replay, for pictures and for what costs a walk
 _SECONDS = (10.0, 0.01)  # CPU time that a replay may use: at least, and for each operation
@@ -97,10 +96,12 @@ class Measured:
         }[name]
 
     def _steps(self, name: str) -> float | None:
-        which = (self.alloc_steps, self.free_steps) if "alloc" not in name and "free" not in name else (
-            (self.alloc_steps,) if "alloc" in name else (self.free_steps,)
-        )  # fmt: skip
-        calls = sum(which, Counter())
+        """Of allocations, of frees, or of both, as the figure's name says; None where there was no such call."""
+        calls = Counter[int]()
+        if "free" not in name:
+            calls += self.alloc_steps
+        if "alloc" not in name:
+            calls += self.free_steps
         if not (total := calls.total()):
             return None
         if name.startswith("worst"):
@@ -136,7 +137,7 @@ def quantile(calls: Mapping[int, int], share: float) -> int:
 def measured(target: str, operations: Sequence[Operation], without: Collection[int] = ()) -> Measured:
     """Replay operations on a fresh target, leaving out the objects of these births.  Raises TargetError."""
     heap = Metered(factory(target)())
-    checker = Checker(heap, mute=LAWS, audit_every=_NEVER, audit_from=_NEVER)
+    checker = Checker(heap, mute=LAWS, audit_every=NO_AUDIT, audit_from=NO_AUDIT)
     seen = Measured(counts=hasattr(heap.target, "cost"), paged=checker.source is not None)
     look, every = _Look(checker, heap, seen), max(1, len(operations) // _SAMPLES)
     try:

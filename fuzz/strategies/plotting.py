@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ..extras import PLOTS, needed
 from ..options import Problem
 from .comparing import Comparison, Row
 
@@ -24,16 +25,13 @@ def check_plot(path: Path) -> None:
     """Find out before the work that there can be no picture.  Raises Problem."""
     if path.suffix not in ENDINGS:
         raise Problem(f"cannot draw {path}; its name should end in {', '.join(ENDINGS)}")
-    try:
-        importlib.import_module("matplotlib")
-    except ImportError:
-        raise Problem("matplotlib is not installed; run: pip install 'heaplaw[plots]'") from None
+    needed("matplotlib", PLOTS)
 
 
 def plot(found: Comparison, path: Path) -> None:
     """Draw it.  The same comparison gives the same bytes as SVG.  Raises Problem."""
     check_plot(path)
-    matplotlib: Any = importlib.import_module("matplotlib")
+    matplotlib = needed("matplotlib", PLOTS)
     figures: Any = importlib.import_module("matplotlib.figure")
     rows = [*found.rows, *found.adversarial]
     look = {"svg.hashsalt": "heaplaw", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}

@@ -11,7 +11,7 @@ from typing import Any
 from heaplaw.trace import Trace
 
 from .claims import Judged
-from .comparing import Comparison, Old, Refuted, Row
+from .comparing import Comparison, Refuted, Row
 from .measuring import FIGURES, Measured, quantile
 from .thresholds import Breach
 
@@ -49,7 +49,7 @@ def as_data(found: Comparison, broken: Sequence[Breach], code: int) -> dict[str,
             {"figure": found.worst_figure, "times_as_bad": rounded(found.worst), **_row(row), "trace": trace_of(row)}
             for row in found.adversarial
         ],
-        "counterexamples": [_old(one) for one in found.counterexamples],
+        "counterexamples": [one._asdict() for one in found.counterexamples],
         "claims": [_claim(judged) for judged in found.claims],
         "thresholds_not_kept": [
             {"threshold": str(one.threshold), "trace": one.trace, "old": rounded(one.old), "new": rounded(one.new)}
@@ -104,10 +104,6 @@ def _row(row: Row, figures: bool = True) -> dict[str, Any]:
         "only_new_refuses": row.only_new,
         **measured,
     }
-
-
-def _old(one: Old) -> dict[str, Any]:
-    return one._asdict()
 
 
 def _claim(judged: Judged) -> dict[str, Any]:

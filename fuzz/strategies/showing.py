@@ -14,6 +14,7 @@ from rich.text import Text
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED, Status
 from heaplaw.trace import Trace
 
+from ..options import plain_table, say
 from .claims import Judged
 from .comparing import Comparison, Row, Total
 from .measuring import BYTES, FIGURES, Measured
@@ -27,6 +28,8 @@ _SAME = 0.005  # share below which a difference is none
 _MOST = 8  # rows of a kind
 _BAR = 10  # cells that stand for as much as old
 _FIRST = ("alignment", "free-recorded")  # claims whose first figure is the one to show
+_STYLES = {"better": "green", "worse": "red", "same": "dim", "as claimed": "green", "not as claimed": "red",
+           "as claimed in part": "yellow"}  # fmt: skip
 _SOURCES = (("recorded", ("recorded", "given")), ("generated", ("generated",)))
 
 
@@ -53,19 +56,15 @@ def word(name: str, total: Total) -> str:
     return "better" if (new < old) == FIGURES[name].less_is_better else "worse"
 
 
-_STYLES = {"better": "green", "worse": "red", "same": "dim", "as claimed": "green", "not as claimed": "red",
-           "as claimed in part": "yellow"}  # fmt: skip
-
-
 def show(out: Console, found: Comparison, broken: Sequence[Breach], code: int, verbose: bool = False) -> None:
     """Everything, most important last."""
-    out.print(f"seed {found.seed}", highlight=False)
+    say(out, f"seed {found.seed}")
     for name, commit in found.commits.items():
-        out.print(f"{name} is commit {commit}", highlight=False, markup=False)
+        say(out, f"{name} is commit {commit}")
     out.print()
     out.print(figures(found))
     for note in notes(found):
-        out.print(note, highlight=False, soft_wrap=True, markup=False)
+        say(out, note)
     if verbose:
         out.print()
         out.print(traces(found))
@@ -75,11 +74,11 @@ def show(out: Console, found: Comparison, broken: Sequence[Breach], code: int, v
         for line in part:
             out.print(line, highlight=False, soft_wrap=not isinstance(line, Table))
     out.print()
-    out.print(said(found, broken, code), highlight=False, soft_wrap=True, markup=False)
+    say(out, said(found, broken, code))
 
 
 def _table(*titles: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for title in titles:
         table.add_column(title, justify="right" if title in ("old", "new", "new/old", "steps") else "left")
     return table
@@ -230,7 +229,7 @@ def _trace(row: Row) -> str:
 def _laws(found: Comparison, verbose: bool) -> list[Table | str]:
     lines: list[Table | str] = []
     if verbose:
-        table = _table("law", "old ", "new ")
+        table = _table("law", "old ", "new ")  # with a space: verdicts are words, and stand to the left
         for law, verdicts in found.laws.items():
             table.add_row(law, *(verdicts[place].value for place in ("old", "new")))
         lines.append(table)

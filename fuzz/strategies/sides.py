@@ -89,8 +89,7 @@ def opened(name: str) -> Iterator[Side]:
         side = Side(name, tree.target if tree else target, tree.commit if tree else "")
         side._tree, side._apart = tree, tree is not None or is_native(target)
         try:
-            contract = side.do(_promises)
-            side.largest = contract["largest"]
+            side.largest = side.do(_largest)
             yield side
         except TargetError as problem:
             raise Problem(f"{name}: {problem}" if revision else str(problem)) from None
@@ -100,6 +99,7 @@ def opened(name: str) -> Iterator[Side]:
             side.close()
 
 
-def _promises(target: str) -> dict[str, int]:
+def _largest(target: str) -> int:
+    """Bytes of the largest request that a target promises to serve; run where its code is."""
     contract: Contract = factory(target)().contract
-    return {"largest": contract.largest}
+    return contract.largest

@@ -62,5 +62,3 @@ class KeepsGrownPages(Nta):
 class LeavesTheNextListed(Nta):
     def _combine(self, at: int, num: int, after: int, before: int, cpu: int) -> None:
         super()._combine(at, num + after, 0, before, cpu)
-
-

@@ -31,6 +31,7 @@ from heaplaw import (
     Shadow,
 )
 from heaplaw.impls.bits import align_up, is_power_of_two
+from heaplaw.impls.promises import no_overhead
 
 from . import innocent
 from .paging import SLOT, Pool, has_room, no_room
@@ -124,7 +125,7 @@ class Rich(_Demon):
         arena=_ARENA, max_align=32, handles="opaque", maintenance=("stir", "reclaim", "refresh"),
         moving=frozenset({"stir"}), evicting=frozenset({"reclaim"}), slack_grows=True, realloc_aligns=False,
         detects=frozenset({"double", "foreign"}), rejects=frozenset({"zero", "huge", "align"}), zeroed=True,
-        deterministic=False, list_of=_list_of, overhead=lambda shadow, source: 0, waste=lambda size, align: _WASTE,
+        deterministic=False, list_of=_list_of, overhead=no_overhead, waste=lambda size, align: _WASTE,
         metadata_bound=lambda shadow, source: 100, drained_size=_ARENA, must_serve=_much_room, must_refuse=_no_room,
         free_then_alloc=True, cost_bounds={"steps": lambda request, shadow: _STEPS},
         hint_slack={"longest": _LAG, "free": _LAG}, hint_relations=_in_order,

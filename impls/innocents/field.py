@@ -116,7 +116,7 @@ class Field:
 
     def _move(self, handle: Any, size: int) -> Any:
         """Into a new block, the old one freed when there is one."""
-        (length, align), moved = self._used[handle], None
+        length, align = self._used[handle]
         moved = self.alloc(size, align)
         if moved is not None and not isinstance(moved, Refusal):
             self.write(moved, 0, self.read(handle, 0, min(size, length)))

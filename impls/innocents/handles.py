@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 from heaplaw import Context, Contract, Extent, FreeRegion, InvalidFree, Listed, PageSource, Refusal, Request, Shadow
-from heaplaw.impls.promises import at_most
+from heaplaw.impls.promises import always, at_most
 
 from . import innocent
 from .field import ARENA, Field, no_fit, promises
@@ -242,7 +242,7 @@ class ZeroWithHeader:
 
     contract = Contract(
         arena=ARENA, min_size=0, max_size=ARENA - 8, granule=8, header=8, prologue=8, handles="address",
-        rejects=frozenset({"huge"}), waste=lambda size, align: -size % 8 + 7, mergeable=lambda one, two: True,
+        rejects=frozenset({"huge"}), waste=lambda size, align: -size % 8 + 7, mergeable=always,
         list_of=lambda region: "free", drained_size=ARENA - 8, detects=frozenset({"double", "foreign"}),
         free_then_alloc=True,
     )  # fmt: skip

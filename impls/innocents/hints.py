@@ -8,7 +8,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from heaplaw import Direction, Extent, Hint, Maintained, Quantity
+from heaplaw import Context, Direction, Extent, Hint, Maintained, Quantity
 
 from . import innocent
 from .field import ARENA, Field, promises
@@ -111,7 +111,7 @@ class HintsOnly(Field):
     )  # fmt: skip
     extents = free_regions = lists = list_bits = counters = cost = realloc = metadata = None  # type: ignore[assignment]
 
-    def alloc(self, size: int, align: int = 1, *, ctx: Any = None) -> Any:
+    def alloc(self, size: int, align: int = 1, *, ctx: Context | None = None) -> Any:
         """The place, told as its distance from the arena's end: a number as good as any."""
         place = super().alloc(size, align)
         return ARENA - place if isinstance(place, int) else place

@@ -78,7 +78,7 @@ class NeverAtomic(Field):
 
 @innocent("every second refusal is NO_MEMORY and every other None", "both mean the same")
 class EitherWord(Field):
-    """It alternates."""
+    """It alternates.  Resizes in place only: elsewhere is a refusal."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,10 +88,6 @@ class EitherWord(Field):
         """First fit."""
         answer = super().alloc(size, align)
         return next(self._words) if answer is None else answer
-
-    def realloc(self, handle: Any, size: int) -> Any:
-        """In place; never elsewhere."""
-        return super().realloc(handle, size)
 
     def _move(self, handle: Any, size: int) -> Any:
         return next(self._words)

@@ -74,10 +74,6 @@ class OverAligned(Field):
     def _choose(self, length: int, align: int) -> int | None:
         return super()._choose(length, 64)
 
-    def realloc(self, handle: Any, size: int) -> Any:
-        """In place, or on another line."""
-        return super().realloc(handle, size)
-
 
 @innocent("three separate address spaces", "no space borders on another; the largest request is a space's")
 class Spaces:

@@ -9,6 +9,8 @@
     watching    the same, fully checked: local laws in C, audits in between
     compiling   from a source file to a shared library, with sanitizers, counted edges or libFuzzer where wanted
     hosting     a library for 32 bits, held by a program of its own
+    system      the mallocs of this machine, behind an adapter of ours
+    linux       the kernel's own allocators, likewise
 
 >>> from pathlib import Path
 >>> "heaplaw_create" in Path(HEADER).read_text()

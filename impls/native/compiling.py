@@ -17,7 +17,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -112,18 +112,29 @@ def compile_library(
 
 def compile_once(label: str, source: Path, flags: Sequence[str] = (), *, program: bool = False) -> Path:
     """A library, or a program, of one C file of ours, kept in the cache.  Raises TargetError."""
+
+    def compiled(work: Path) -> Path:
+        fresh, kind = work / "fresh", ["-fPIE", "-pie"] if program else ["-fPIC", "-shared"]
+        command = [*compiler("C"), "-O2", "-g", *kind, f"-I{HEADER.parent}", str(source), *flags, "-o", str(fresh)]
+        _run(command, source.name)
+        return fresh
+
+    return kept(label, source, flags, compiled)
+
+
+def kept(label: str, source: Path, flags: Sequence[str], make: Callable[[Path], Path], suffix: str = "") -> Path:
+    """What ``make`` makes of a C file of ours, in a folder that it is given; kept in the cache.  Raises TargetError.
+
+    Its name there tells all that it depends on: compiler, flags, the file and the header.
+    """
     made_of = [*compiler("C"), *flags, source.read_text(), HEADER.read_text()]
-    made = cache_folder("native") / f"{label}-{sha256(chr(0).join(made_of).encode()).hexdigest()[:16]}"
+    made = cache_folder("native") / f"{label}-{sha256(chr(0).join(made_of).encode()).hexdigest()[:16]}{suffix}"
     if made.is_file():
         return made
     try:
         made.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=made.parent) as work:  # others may do the same now
-            fresh = Path(work) / "fresh"
-            kind = ["-fPIE", "-pie"] if program else ["-fPIC", "-shared"]
-            command = [*compiler("C"), "-O2", "-g", *kind, f"-I{HEADER.parent}", str(source), *flags, "-o", str(fresh)]
-            _run(command, source.name)
-            os.replace(fresh, made)
+            os.replace(make(Path(work)), made)
     except OSError as problem:
         raise TargetError(f"cannot write {made}: {problem.strerror}") from problem
     return made
@@ -144,4 +155,3 @@ def _run(command: Sequence[str], what: str) -> None:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         first = next((line for line in lines if _ERROR.search(line)), lines[0] if lines else "it does not say why")
         raise TargetError(f"cannot compile {what}: {first}")
-

@@ -163,7 +163,7 @@ class Library:
 def needs_runtime(path: Path) -> bool:
     """Was the library built with AddressSanitizer, whose runtime this process does not have?
 
-    Loading it would end the process: the runtime has to be there from the start (see ``compiling.runtime``).
+    Loading it would end the process: the runtime has to be there from the start, which is the command line's affair.
     """
     return is_sanitized(path) and not hasattr(ctypes.CDLL(None), _ASAN)
 

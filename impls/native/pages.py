@@ -51,6 +51,7 @@ class LentPages:
 
     @property
     def held(self) -> int:
+        """Pages lent now.  O(runs)."""
         return sum(1 << order for order in self.runs.values())
 
     @property
@@ -67,18 +68,22 @@ class LentPages:
 
     @property
     def given(self) -> int:
+        """Pages given back since the start."""
         return self._figure("given")
 
     @property
     def refused(self) -> int:
+        """Requests refused since the start."""
         return self._figure("refused")
 
     @property
     def injected(self) -> int:
+        """How many of these were refused by ``fail_next``."""
         return self._figure("injected")
 
     @property
     def highest_order(self) -> int:
+        """The highest order that was asked for."""
         return self._figure("highest")
 
     def fail_next(self, order: int, count: int) -> None:

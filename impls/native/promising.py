@@ -10,7 +10,7 @@ Rules that are functions in a Python contract are a few common shapes with numbe
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heaplaw import Contract, Request, Shadow
 
@@ -94,6 +94,7 @@ class Promises:
         return None if value == -1 else value
 
     def number(self, name: str, otherwise: int) -> int:
+        """A promise by its name, or what holds where nothing is promised."""
         value = self.get(name)
         return otherwise if value is None else value
 
@@ -105,6 +106,7 @@ class Promises:
         return found
 
     def words(self, name: str, table: Sequence[tuple[int, str]]) -> frozenset[str]:
+        """The words of a table whose bits are set in a promise."""
         bits = self.number(name, 0)
         return frozenset(word for bit, word in table if bits & bit)
 
@@ -121,36 +123,52 @@ def granted(promises: Promises, largest: int) -> int:
     return min(promises.number("MAX_ALIGN", _DEFAULT_ALIGN), 1 << max(0, largest.bit_length() - 1))
 
 
+class Layout(NamedTuple):
+    """Where the blocks of a heap may lie; bytes."""
+
+    granule: int
+    header: int
+    prologue: int
+    epilogue: int
+    bounds: tuple[int, int]  # of space 0
+    most: tuple[int, int]  # size and alignment that may be asked for
+    paged: bool
+
+
+def rules(p: Promises, here: Layout, *, merges: bool, shows: frozenset[str]) -> dict[str, Any]:
+    """The rules of a contract that are functions, where the library promises their numbers."""
+    found: dict[str, Any] = {}
+    if merges:
+        found["mergeable"] = always
+    if "free_regions" in shows and not here.paged and not p.number("OPAQUE", 0) and (merges or not here.header):
+        found["overhead"] = partial(merged_overhead, here.header, here.prologue, here.epilogue, here.bounds)
+    if (extra := p.get("SERVES_GAP")) is not None and not here.paged:
+        found["must_serve"] = partial(serves_gap, here.granule, extra, here.most, here.bounds)
+    if p.get("SLACK") is not None or p.get("SLACK_PERMILLE") is not None:
+        found["waste"] = partial(slack, p.number("SLACK", 0), p.number("SLACK_PERMILLE", 0), here.granule)
+    if p.get("METADATA_HEAP") is not None:
+        found["metadata_bound"] = partial(metadata_bound, p.number("METADATA_HEAP", 0), p.number("METADATA_BLOCK", 0))
+    if least := p.table("LIST_FROM"):
+        found["list_of"] = partial(list_of, tuple(least))
+    return found
+
+
 def contract(library: "Library", heap: int, arena: int, shift: int, shows: frozenset[str]) -> Contract:
     """What a library promises of a heap over ``arena`` bytes whose space 0 begins at ``shift``."""
     p = Promises(library, heap)
     arena = p.number("ARENA", arena)
-    flags = p.number("FLAGS", 0)
+    flags, kinds = p.number("FLAGS", 0), maintenance(library)
     granule, largest = p.number("GRANULE", 1), p.number("MAX_SIZE", arena)
     header, prologue, epilogue = p.number("HEADER", 0), p.number("PROLOGUE", 0), p.number("EPILOGUE", 0)
     paged, bounds = p.get("PAGE_SIZE") is not None, (shift, shift + arena)
-    max_align = granted(p, largest) if "ALIGNS" in library.has else 1
-    kinds = maintenance(library)
-    rules: dict[str, Any] = {}
-    merges = bool(flags & library.number("MERGES"))
-    if merges:
-        rules["mergeable"] = always
-    if "free_regions" in shows and not paged and not p.number("OPAQUE", 0) and (merges or not header):
-        rules["overhead"] = partial(merged_overhead, header, prologue, epilogue, bounds)
-    if (extra := p.get("SERVES_GAP")) is not None and not paged:
-        rules["must_serve"] = partial(serves_gap, granule, extra, (largest, max_align), bounds)
-    if p.get("SLACK") is not None or p.get("SLACK_PERMILLE") is not None:
-        rules["waste"] = partial(slack, p.number("SLACK", 0), p.number("SLACK_PERMILLE", 0), granule)
-    if p.get("METADATA_HEAP") is not None:
-        rules["metadata_bound"] = partial(metadata_bound, p.number("METADATA_HEAP", 0), p.number("METADATA_BLOCK", 0))
-    if least := p.table("LIST_FROM"):
-        rules["list_of"] = partial(list_of, tuple(least))
+    most = largest, granted(p, largest) if "ALIGNS" in library.has else 1
+    here = Layout(granule, header, prologue, epilogue, bounds, most, paged)
     return Contract(
         arena=0 if paged else arena,
         min_size=p.number("MIN_SIZE", 1),
         max_size=largest,
         granule=granule,
-        max_align=max_align,
+        max_align=most[1],
         limits=tuple(p.table("LIMIT")),
         handles="opaque" if p.number("OPAQUE", 0) else "address",
         realloc_aligns=bool(flags & library.number("REALLOC_ALIGNS")),
@@ -178,7 +196,7 @@ def contract(library: "Library", heap: int, arena: int, shift: int, shows: froze
         free_then_alloc=bool(flags & library.number("FREE_THEN_ALLOC")),
         cost_bounds=cost_bounds(library, p),
         hint_slack=p.named("HINT_SLACK", "HINTS"),
-        **rules,
+        **rules(p, here, merges=bool(flags & library.number("MERGES")), shows=shows),
     )
 
 

@@ -17,20 +17,17 @@ mimalloc-arena, tcmalloc, or a path
 import ctypes
 import ctypes.util
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from heaplaw import Block, Contract, Request, Shadow
 
-from ..caching import cache_folder
 from ..registry import TargetError
 from . import HEADER
-from .compiling import compile_library, compiler
+from .compiling import compile_library, kept
 from .library import Library, load
 from .target import Native, quick
 
@@ -141,22 +138,8 @@ def adapter(name: str) -> Path:
     file = installed(name, system)
     quoted = file.replace("\\", "\\\\").replace('"', '\\"')
     flags = ["-std=c11", f'-DMALLOC_FILE="{quoted}"', f"-DMALLOC_QUANTUM={system.quantum}", *system.flags]
-    made_of = [*compiler("C"), *flags, ADAPTER.read_text(), HEADER.read_text()]
-    label = short if known else Path(short).stem
-    made = cache_folder("native") / f"malloc-{label}-{sha256(chr(0).join(made_of).encode()).hexdigest()[:16]}.so"
-    if not made.is_file():
-        _compile(flags, made)
-    return made
-
-
-def _compile(flags: list[str], made: Path) -> None:
-    """Compile the adapter beside its place and move it there, as others may do the same now."""
-    try:
-        made.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=made.parent) as work:
-            os.replace(compile_library([ADAPTER], Path(work), [*flags, "-ldl"]), made)
-    except OSError as problem:
-        raise TargetError(f"cannot write {made}: {problem.strerror}") from problem
+    label = f"malloc-{short if known else Path(short).stem}"
+    return kept(label, ADAPTER, flags, lambda work: compile_library([ADAPTER], work, [*flags, "-ldl"]), ".so")
 
 
 def environment() -> dict[str, str]:

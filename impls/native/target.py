@@ -101,7 +101,6 @@ class Native:
         self._aligned = getattr(lib, "heaplaw_alloc_aligned", None) if "ALIGNS" in library.has else None
         self._sized = lib.heaplaw_free_sized if "FREES_SIZED" in library.has else None
         self._context = lib.heaplaw_context if "CONTEXTUAL" in library.has else None
-        self.shift = 0
         self.source: LentPages | None = None
         promises = Promises(library, self.heap)
         self._opaque = bool(promises.number("OPAQUE", 0))
@@ -168,8 +167,8 @@ class Native:
 
     def alloc(self, size: int, align: int = 1, *, ctx: Context | None = None) -> int | Refusal | None:
         """A handle or a refusal; sizes that the C type does not hold are too big."""
-        if ctx is not None and self._context is not None:
-            self._context(self.heap, ctx.cpu, ctx.atomic, ctx.group)
+        if ctx is not None:
+            self._tell_context(ctx)
         try:
             if align != 1:
                 answer = self._aligned(self.heap, size, align) if self._aligned is not None else _WORD - 1
@@ -181,13 +180,14 @@ class Native:
 
     def free(self, handle: int, size: int = 0, *, ctx: Context | None = None) -> None:
         """Raises InvalidFree where the library noticed that this is no object."""
-        if ctx is not None and self._context is not None:
-            self._context(self.heap, ctx.cpu, ctx.atomic, ctx.group)
+        if ctx is not None:
+            self._tell_context(ctx)
         bad = self._free(self.heap, handle) if self._sized is None else self._sized(self.heap, handle, size)
         if bad:
             raise InvalidFree(f"heaplaw_free answered {bad}")
 
     def realloc(self, handle: int, size: int) -> int | Refusal | None:
+        """The handle from now on, or a refusal, which leaves the object as it was."""
         try:
             answer = int(self._lib.heaplaw_realloc(self.heap, handle, size))
         except OverflowError:
@@ -195,20 +195,26 @@ class Native:
         return answer if answer < _TOP else refused(answer)
 
     def map(self, handle: int, *, ctx: Context | None = None) -> None:
-        self._placed(ctx)
+        """``heaplaw_map``.  RuntimeError where it does not answer 0."""
+        if ctx is not None:
+            self._tell_context(ctx)
         if answer := self._lib.heaplaw_map(self.heap, handle):
             raise RuntimeError(f"heaplaw_map answered {answer}")
 
     def unmap(self, handle: int, *, ctx: Context | None = None) -> None:
-        self._placed(ctx)
+        """``heaplaw_unmap``.  RuntimeError where it does not answer 0."""
+        if ctx is not None:
+            self._tell_context(ctx)
         if answer := self._lib.heaplaw_unmap(self.heap, handle):
             raise RuntimeError(f"heaplaw_unmap answered {answer}")
 
-    def _placed(self, ctx: Context | None) -> None:
-        if ctx is not None and self._context is not None:
+    def _tell_context(self, ctx: Context) -> None:
+        """Say where the next call comes from, to a library that wants to know."""
+        if self._context is not None:
             self._context(self.heap, ctx.cpu, ctx.atomic, ctx.group)
 
     def maintain(self, kind: str) -> Maintained:
+        """Maintenance of one of the contract's kinds, and what came of it.  ValueError for another kind."""
         number = self.contract.maintenance.index(kind)
         freed, moved, *evicted = self.library.words(self._lib.heaplaw_maintain, self.heap, number) or (0, 0)
         return Maintained(freed, moved, tuple(evicted))
@@ -241,12 +247,14 @@ class Native:
             at = max(0, at - room)
 
     def read(self, handle: int, at: int, length: int) -> bytes:
+        """``length`` bytes from offset ``at`` of a live object, put together from its pieces.  O(length)."""
         if not self._scattered:
             start = handle + at
             return self._memories[0][start : start + length]
         return b"".join([memory[start:end] for memory, start, end in self._pieces(handle, at, length)])
 
     def write(self, handle: int, at: int, data: bytes) -> None:
+        """Put ``data`` at offset ``at`` of a live object, over its pieces.  O(length)."""
         if not self._scattered:
             start = handle + at
             self._memories[0][start : start + len(data)] = data
@@ -286,12 +294,14 @@ class Native:
         return start if space else start + self.shift
 
     def free_regions(self) -> list[FreeRegion]:
+        """Records of HEAPLAW_REGIONS; list -1 is none."""
         return [
             FreeRegion(space, self._at(space, start), length, None if where == -1 else where)
             for space, start, length, where in self.records("REGIONS", "space", "start", "length", "list")
         ]
 
     def lists(self) -> list[Listed]:
+        """Records of HEAPLAW_LISTS: free regions by place, or containers by number."""
         schema = self.library.schema(self.library.number("LISTS"))
         if schema is not None and "start" not in schema.columns:
             return [Listed(where, key) for where, key in self.records("LISTS", "list", "key")]
@@ -299,6 +309,7 @@ class Native:
         return [Listed(where, (space, self._at(space, start))) for where, space, start in found]
 
     def hints(self) -> list[Hint]:
+        """Records of HEAPLAW_HINTS; no room is no witness."""
         name = self._name("HINTS", "name")
         columns = ("name", "space", "start", "length", "value", "direction", "quantity", "at", "room")
         return [
@@ -321,15 +332,18 @@ class Native:
         return found
 
     def list_bits(self) -> list[ListBit]:
+        """Records of HEAPLAW_LIST_BITS, those of a bit taken together."""
         name = self._name("LIST_BITS", "bit")
         by_bit = groupby(self.records("LIST_BITS", "bit", "set", "list"), key=lambda record: record[:2])
         return [ListBit(name(bit), tuple(record[2] for record in of_it), bool(on)) for (bit, on), of_it in by_bit]
 
     def counters(self) -> dict[str, int]:
+        """Records of HEAPLAW_COUNTERS, by name."""
         name = self._name("COUNTERS", "name")
         return {name(number): value for number, value in self.records("COUNTERS", "name", "value")}
 
     def metadata(self) -> tuple[int, int]:
+        """(bytes in place, bytes out of band) of all records of HEAPLAW_METADATA."""
         found = list(self.records("METADATA", "in_place", "out_of_band"))
         return sum(inside for inside, _ in found), sum(outside for _, outside in found)
 
@@ -339,6 +353,7 @@ class Native:
         return {name(number): value for number, value in self.records("COST", "name", "value")}
 
     def pages(self) -> list[tuple[int, int]]:
+        """(first page, count) of the runs that the allocator's own structures hold."""
         return [(first, count) for first, count in self.records("CLAIMED", "first", "count")]
 
 

@@ -16,10 +16,9 @@ from heaplaw.impls.afmalloc import DIRECT_ENTRY
 from heaplaw.impls.afmalloc_pieces import ENTRY_HEAD, OBJ_MIN
 from heaplaw.protocol import Refusal
 
-from .theorems import Control, Given, Values, one_request, theorem
+from .theorems import WRONG, Control, Given, Values, one_request, theorem
 from .words import implies
 
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _TARGETS = ("afmalloc", "afmalloc,word=4", "afmalloc,max_level=2")
 _PIECES = ("afmalloc,piece=256,max_level=8", "afmalloc,piece=1024,max_level=8,word=4")
 _ROOM = 256  # bytes between what the kmalloc of a proof gives out: metadata has room there
@@ -134,7 +133,7 @@ def steps_fill(heap: Any, given: Given) -> Any:
     "afmalloc", "An object has no more pieces than it may have, and its metadata a pointer for each.",
     kernels="_alloc_entry: calculate_level, entry_size", trace=_one_object, law="geometry",
     targets=("afmalloc,max_level=2", "afmalloc,word=4,max_level=3", *_PIECES),
-    controls=(_WRONG + "OnePieceMore,max_level=2",), bound=_LENGTHS,
+    controls=(WRONG + "OnePieceMore,max_level=2",), bound=_LENGTHS,
 )  # fmt: skip
 def few_pieces(heap: Any, given: Given) -> Any:
     _, metadata, pieces = _split(heap, given)
@@ -209,7 +208,7 @@ def copies_what_fits(heap: Any, given: Given) -> Any:
 @theorem(
     "afmalloc", "A byte of an object lies in one place, whichever stretch is loaded or stored.",
     kernels="_parts", targets=("afmalloc",), trace=lambda heap, values: "a = alloc 400\nb = alloc 400\nread a",
-    controls=(_WRONG + "afmalloc_counts_from_the_start",), law="contents",
+    controls=(WRONG + "afmalloc_counts_from_the_start",), law="contents",
     bound="two pieces of any size up to a page, every stretch of them",
 )  # fmt: skip
 def one_place(heap: Any, given: Given) -> Any:

@@ -13,12 +13,11 @@ from string import ascii_lowercase
 from typing import Any, NamedTuple
 
 from .cells import Cells
-from .theorems import Control, Given, Values, one_request, theorem
-from .words import implies
+from .theorems import WRONG, Control, Given, Values, one_request, theorem
+from .words import implies, not_so
 
 _TARGETS = ("buddy", "buddy,orders=4", "buddy,page_size=65536")
 _ORDERS = ("buddy,orders=4", "buddy,orders=3")  # each order is some paths of its own
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _MASK = (1 << 64) - 1
 _NAMES = [*ascii_lowercase, *map("".join, product(ascii_lowercase, repeat=2))]
 _PAGES = 1 << 40  # page frames of 4 KiB that 52 bits of physical address can name
@@ -172,7 +171,7 @@ class _Asked:
 @theorem(
     "buddy", "A request gets the least order whose block holds it, whatever its size, and nothing wraps around.",
     kernels="Buddy.alloc: get_order", targets=_TARGETS, trace=one_request,
-    controls=(Control(_WRONG + "OrderOfOneByteLess", _served), Control(_WRONG + "OrderOfOneByteMore", _served)),
+    controls=(Control(WRONG + "OrderOfOneByteLess", _served), Control(WRONG + "OrderOfOneByteMore", _served)),
     law="big-enough",
     bound="every size of the word, as if a block could be as long; a longer one is refused before",
 )  # fmt: skip
@@ -188,7 +187,7 @@ def holds_the_request(heap: Any, given: Given) -> Any:
 @theorem(
     "buddy", "A size above the longest block is refused, and one up to it is looked for in the zone.",
     kernels="Buddy.alloc", targets=_TARGETS, trace=one_request,
-    controls=(_WRONG + "refuses_the_longest",), law="no-spurious-refusal",
+    controls=(WRONG + "refuses_the_longest",), law="no-spurious-refusal",
 )  # fmt: skip
 def refuses_what_is_too_long(heap: Any, given: Given) -> Any:
     size, top = given("size", 0, _MASK), heap._only.top
@@ -217,7 +216,7 @@ def _freed(heap: Any, given: Given) -> tuple[_Block, bool]:
     "not.",
     kernels="Zone.free_one_page: buddy_of, merged", targets=_ORDERS, trace=_two_blocks,
     controls=(
-        _WRONG + "merges_upward_only", Control(_WRONG + "merges_to_the_upper", trace=_all_freed),
+        WRONG + "merges_upward_only", Control(WRONG + "merges_to_the_upper", trace=_all_freed),
         Control("buddy+B14", trace=_one_of_two),
         Control("buddy+B03,pages=7,start=1", _in_its_own_zone, _last_then_first),
         "buddy+B08", "buddy+LW13,pages=64",
@@ -244,7 +243,7 @@ def _same(seen: list[tuple[Any, Any]], wanted: tuple[tuple[Any, Any], ...]) -> A
 @theorem(
     "buddy", "A buddy's buddy is the block itself; the two are apart, and adjacent.",
     kernels="Zone.free_one_page: buddy_of", targets=_ORDERS, trace=_two_blocks,
-    controls=(_WRONG + "merges_upward_only", _WRONG + "merges_with_the_next"),
+    controls=(WRONG + "merges_upward_only", WRONG + "merges_with_the_next"),
     bound="every zone in 2**40 page frames, every block in it of orders 0 to 2", law="coalesced",
 )  # fmt: skip
 def a_buddys_buddy(heap: Any, given: Given) -> Any:
@@ -313,7 +312,7 @@ def counts_what_is_freed(heap: Any, given: Given) -> Any:
     trace=_all_blocks,
     controls=(
         "buddy+G15,pages=64,orders=4", "buddy+G21,pages=64,orders=4",
-        Control(_WRONG + "lists_the_lower_half,pages=64,orders=4", trace=_two_blocks),
+        Control(WRONG + "lists_the_lower_half,pages=64,orders=4", trace=_two_blocks),
     ),
     bound="every place of the block found in 2**40 page frames, every order, with any lists filled; up to 5 orders",
     law="no-spurious-refusal",
@@ -339,7 +338,7 @@ def splits_the_shortest(heap: Any, given: Given) -> Any:
     begins = other == page
     for half, _ in halves:
         begins = begins | (other == half)
-    blank = implies(~begins if not isinstance(begins, bool) else not begins, zone.head[other] == 0)
+    blank = implies(not_so(begins), zone.head[other] == 0)
     return (answer == page) & _same(zone.taken, ((page, found),)) & _same(zone.listed, halves) & marked & blank
 
 

@@ -12,10 +12,9 @@ from typing import Any
 from heaplaw.impls.compcache import Chunk, ChunkHead
 from heaplaw.protocol import Refusal
 
-from .theorems import Given, Values, one_request, theorem
+from .theorems import WRONG, Given, Values, one_request, theorem
 from .words import implies
 
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _TARGETS = ("compcache", "compcache,least=32", "compcache,ranges=1", "compcache,page_size=16384,ranges=64,least=16")
 _TWO_PAGES = "pages=2,page_size=64"
 _SMALL = (f"compcache,{_TWO_PAGES},ranges=1", f"compcache,{_TWO_PAGES},ranges=2,least=4")
@@ -35,7 +34,7 @@ def _size(heap: Any, given: Given, name: str, most: int) -> Any:
 @theorem(
     "compcache", "A request has the fewest whole units that hold it, and is refused only if it exceeds a page.",
     kernels="alloc: align_up", targets=_TARGETS, trace=one_request,
-    controls=(_WRONG + "compcache_leaves_the_unit_out,least=32",), law="geometry",
+    controls=(WRONG + "compcache_leaves_the_unit_out,least=32",), law="geometry",
 )  # fmt: skip
 def whole_units(heap: Any, given: Given) -> Any:
     size = given("size", 0, (1 << 64) - 1)
@@ -50,7 +49,7 @@ def whole_units(heap: Any, given: Given) -> Any:
 @theorem(
     "compcache", "A chunk has a list for its size, and a longer chunk never an earlier one.",
     kernels="_range_of", targets=_TARGETS, trace=one_request,
-    controls=(_WRONG + "compcache_ends_a_list_early,keep=0",), law="returns",
+    controls=(WRONG + "compcache_ends_a_list_early,keep=0",), law="returns",
 )  # fmt: skip
 def list_of_its_size(heap: Any, given: Given) -> Any:
     size, width = given("size", 1, heap._page_size), heap._range
@@ -95,7 +94,7 @@ def _listed(heap: Any) -> list[tuple[int, Any]]:
 @theorem(
     "compcache", "The pieces of an object add up to it, and with what is left of the holes to what they were.",
     kernels="alloc, _choose, _split", targets=_SMALL, trace=_fill_but_two,
-    controls=(f"{_WRONG}compcache_cuts_a_byte_long,{_TWO_PAGES},ranges=1",), law="geometry", bound=_TWO_HOLES,
+    controls=(f"{WRONG}compcache_cuts_a_byte_long,{_TWO_PAGES},ranges=1",), law="geometry", bound=_TWO_HOLES,
 )  # fmt: skip
 def pieces_add_up(heap: Any, given: Given) -> Any:
     holes, size = _two_holes(heap, given), given("size", 1, heap._page_size)
@@ -203,7 +202,7 @@ def last_page_stays(heap: Any, given: Given) -> Any:
     "compcache", "A byte of an object lies in one place, whichever stretch is read or written.",
     kernels="_windows", targets=(f"compcache,{_TWO_PAGES},least=4", "compcache,page_size=256,least=32"),
     trace=lambda heap, values: f"a = alloc 1\nx = alloc {heap._page_size - 1}\nfree a\nb = alloc 2\nread b",
-    controls=(f"{_WRONG}compcache_skips_single_bytes,{_TWO_PAGES}",), law="contents",
+    controls=(f"{WRONG}compcache_skips_single_bytes,{_TWO_PAGES}",), law="contents",
     bound="two pieces of any size up to a page of 16 or 8 units, every stretch of them",
 )  # fmt: skip
 def one_place(heap: Any, given: Given) -> Any:

@@ -11,14 +11,13 @@ from typing import Any
 
 from heaplaw.impls.kmalloc_classes import class_of_2005, kmalloc_class
 
-from .theorems import Given, one_request, theorem
+from .theorems import WRONG, Given, one_request, theorem
 from .words import implies
 
 _TARGETS = (
     "kmalloc", "kmalloc,era=slab", "kmalloc,era=slab,least=64", "kmalloc,era=slab,least=128", "kmalloc,era=2005",
     "kmalloc,era=2005,line=32", "kmalloc,page_size=16384",
 )  # fmt: skip
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _MASK = (1 << 64) - 1
 
 
@@ -57,7 +56,7 @@ def _class(heap: Any, given: Given) -> tuple[Any, Any]:
 @theorem(
     "kmalloc", "A request up to the largest class is served by the least class that holds it.",
     kernels="Kmalloc.alloc: kmalloc_class, kmalloc_index, index_size, class_of_2005", targets=_TARGETS,
-    trace=one_request, controls=("kmalloc+KM01", _WRONG + "ninety_six_holds_more"), law="big-enough",
+    trace=one_request, controls=("kmalloc+KM01", WRONG + "ninety_six_holds_more"), law="big-enough",
     bound="every size up to the largest class",
 )  # fmt: skip
 def least_class(heap: Any, given: Given) -> Any:
@@ -72,7 +71,7 @@ def least_class(heap: Any, given: Given) -> Any:
 @theorem(
     "kmalloc", "A class is less than twice the request, and one of 65 to 256 bytes wastes less than half of it.",
     kernels="Kmalloc.alloc: kmalloc_class", targets=("kmalloc", "kmalloc,era=slab", "kmalloc,era=2005,line=32"),
-    trace=one_request, controls=(_WRONG + "PowersOfTwo",), law="waste-bound",
+    trace=one_request, controls=(WRONG + "PowersOfTwo",), law="waste-bound",
     bound="every size from half the smallest class to the largest class",
 )  # fmt: skip
 def wastes_less_than_half(heap: Any, given: Given) -> Any:

@@ -17,7 +17,7 @@ from heaplaw.impls.nta_bits import count_set_down, count_set_up
 from heaplaw.protocol import Refusal
 
 from .cells import Cells
-from .theorems import Control, Given, Values, one_request, theorem
+from .theorems import WRONG, Control, Given, Values, one_request, theorem
 from .words import implies
 
 _SMALL = "pages=4,cpus=1,order=1,regions=1"  # a region of 64 granules, two words of 32 bits or one of 64
@@ -26,7 +26,6 @@ _TARGETS = tuple(
     f"nta,{shape},word={word}" for word in (32, 64) for shape in ("pages=16", "pages=64,granule=64,page_size=8192")
 )
 _WIDE = ("nta,pages=4,cpus=1,order=1,regions=1,page_size=1024", "nta,pages=2,cpus=1,order=0,regions=1,page_size=512")
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _POSTED = ("2006-08-14", "2006-08-16")
 _INT = (1 << 32) - 1
 _MEMORY = 1 << 40  # words of memory that cells stand for
@@ -120,7 +119,7 @@ def _noted(heap: Any, given: Given) -> tuple[Any, Any, list[Any]]:
 
 @theorem(
     "nta", "A request is looked for in as few granules as hold it.", kernels="alloc", targets=_TARGETS,
-    trace=one_request, controls=(_WRONG + "granules_rounded_down,pages=16",), law="big-enough",
+    trace=one_request, controls=(WRONG + "granules_rounded_down,pages=16",), law="big-enough",
 )  # fmt: skip
 def granules_hold_the_request(heap: Any, given: Given) -> Any:
     size, _, looked = _noted(heap, given)
@@ -231,7 +230,7 @@ def agrees_down_with_words_of_32_bits(heap: Any, given: Given) -> Any:
 @theorem(
     "nta", "Taking granules clears their bits and no others, and what is left of the chunk is a chunk.",
     kernels="_update_node: fill_bits", targets=_WIDE, trace=_taken,
-    controls=(_WRONG + f"clears_one_more,{_SMALL},page_size=1024",), law="bitmap",
+    controls=(WRONG + f"clears_one_more,{_SMALL},page_size=1024",), law="bitmap",
     bound="every chunk of regions of 64 and of 16 granules",
 )  # fmt: skip
 def takes_its_granules(heap: Any, given: Given) -> Any:

@@ -12,12 +12,10 @@ from typing import Any
 
 from heaplaw.protocol import Refusal
 
-from .theorems import Control, Given, Values, one_request, theorem
+from .theorems import WRONG, Control, Given, Values, one_request, theorem
 from .words import implies
 
 _TARGETS = ("percpu-area-map", "percpu-area-map,unit=128,block=32", "percpu-area-map,unit=65536,block=4096,chunks=1")
-_SMALL = "percpu-area-map,unit=64,block=32,chunks=1"
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _MASK = (1 << 64) - 1
 
 
@@ -110,7 +108,7 @@ def _area(heap: Any, given: Given) -> tuple[Any, Any, Any]:
 @theorem(
     "percpu-area-map", "A request fits into an area at the first aligned place, if it ends inside.",
     kernels="MapChunk.fit_in_area", targets=_TARGETS, trace=_all_of_it,
-    controls=(_WRONG + "passes_aligned_places,unit=64,block=32,chunks=1",), law="no-spurious-refusal",
+    controls=(WRONG + "passes_aligned_places,unit=64,block=32,chunks=1",), law="no-spurious-refusal",
 )  # fmt: skip
 def fits_at_the_first_place(heap: Any, given: Given) -> Any:
     (off, length, size), align = _area(heap, given), _alignment(heap, given)
@@ -124,7 +122,7 @@ def fits_at_the_first_place(heap: Any, given: Given) -> Any:
 @theorem(
     "percpu-area-map", "An atomic request fits at the first aligned place of an area with all its pages populated.",
     kernels="MapChunk.fit_in_area: next_zero, next_set", targets=("percpu-area-map,unit=64,block=32",),
-    trace=_atomic_at_the_border, controls=(_WRONG + "forgets_the_last_page,unit=64,block=32,chunks=1",),
+    trace=_atomic_at_the_border, controls=(WRONG + "forgets_the_last_page,unit=64,block=32,chunks=1",),
     law="returns", bound="every area and request in units of two pages, whichever of them are populated",
 )  # fmt: skip
 def fits_where_populated(heap: Any, given: Given) -> Any:
@@ -175,7 +173,7 @@ def undoes_without_trace(heap: Any, given: Given) -> Any:
 @theorem(
     "percpu-area-map", "A map has room for what one request adds, or is to be extended so that it has, by doubling.",
     kernels="MapChunk.need_to_extend", targets=_TARGETS, trace=lambda heap, values: "a = alloc 4",
-    controls=(_WRONG + "maps_grow_fourfold,unit=64,block=32,chunks=1",), law="metadata-bound",
+    controls=(WRONG + "maps_grow_fourfold,unit=64,block=32,chunks=1",), law="metadata-bound",
     bound="maps with up to 24 areas, of every length",
 )  # fmt: skip
 def has_room_in_the_map(heap: Any, given: Given) -> Any:
@@ -192,7 +190,7 @@ def has_room_in_the_map(heap: Any, given: Given) -> Any:
 @theorem(
     "percpu-area-map", "A chunk with room for a request stands on the slot where its search begins, or above it.",
     kernels="_slot_of, _slot_of_size: size_to_slot", targets=_TARGETS, trace=lambda heap, values: "a = alloc 4",
-    controls=(_WRONG + "slots_a_byte_low,unit=64,block=32,chunks=1",), law="size-class",
+    controls=(WRONG + "slots_a_byte_low,unit=64,block=32,chunks=1",), law="size-class",
     bound="every request; but chunks with holes of two bytes only, which are never searched",
 )  # fmt: skip
 def stands_high_enough(heap: Any, given: Given) -> Any:

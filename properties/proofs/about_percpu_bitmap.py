@@ -13,14 +13,13 @@ from typing import Any
 
 from heaplaw.protocol import Refusal
 
-from .theorems import Control, Given, Values, one_request, theorem
+from .theorems import WRONG, Control, Given, Values, one_request, theorem
 from .words import implies
 
 _TARGETS = ("percpu-bitmap", "percpu-bitmap,unit=96,block=32", "percpu-bitmap,unit=65536,block=4096,chunks=1")
 _REVISIONS = tuple(f"percpu-bitmap@{rev}" for rev in ("6.12", "4.14", "2017-07"))
 _BITS = ("percpu-bitmap,unit=64,block=64,chunks=1", "percpu-bitmap,unit=256,block=256,chunks=1")  # of 16 and of 64 bits
 _TWO_BLOCKS = ("percpu-bitmap,unit=64,block=32,chunks=1", "percpu-bitmap,unit=256,block=128,chunks=1")
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _MASK = (1 << 64) - 1
 
 
@@ -87,7 +86,7 @@ def _runs_of_five_and_seven(heap: Any, values: Values) -> str:
 
 @theorem(
     "percpu-bitmap", "As few bits as cover the bytes are looked for, aligned as many bytes as was asked for.",
-    kernels="alloc", targets=_TARGETS, trace=one_request, controls=(_WRONG + "bits_rounded_down",), law="big-enough",
+    kernels="alloc", targets=_TARGETS, trace=one_request, controls=(WRONG + "bits_rounded_down",), law="big-enough",
 )  # fmt: skip
 def bits_cover_the_bytes(heap: Any, given: Given) -> Any:
     size, align, _, looked = _noted(heap, given)
@@ -100,7 +99,7 @@ def bits_cover_the_bytes(heap: Any, given: Given) -> Any:
 @theorem(
     "percpu-bitmap", "A size up to the limit and an alignment up to a block are looked for, any others are refused.",
     kernels="alloc", targets=(*_TARGETS, *_REVISIONS), trace=one_request,
-    controls=(Control(_WRONG + "SizesOf32Bits", lambda heap, given: given("align", 0, _MASK) == 1),), law="big-enough",
+    controls=(Control(WRONG + "SizesOf32Bits", lambda heap, given: given("align", 0, _MASK) == 1),), law="big-enough",
 )  # fmt: skip
 def refuses_the_rest(heap: Any, given: Given) -> Any:
     size, align, answer, looked = _noted(heap, given)
@@ -124,7 +123,7 @@ def _chunk(heap: Any, given: Given) -> tuple[Any, Any, Any]:
 @theorem(
     "percpu-bitmap", "A chunk whose run holds a request stands on the slot where its search begins, or above it.",
     kernels="_slot_of, _slot_of_size: size_to_slot", targets=(*_TARGETS, *_REVISIONS), trace=_freed_then_all,
-    controls=(_WRONG + "slots_of_half_the_run,unit=64,block=64,chunks=1",), law="size-class",
+    controls=(WRONG + "slots_of_half_the_run,unit=64,block=64,chunks=1",), law="size-class",
 )  # fmt: skip
 def stands_high_enough(heap: Any, given: Given) -> Any:
     chunk, longest, _ = _chunk(heap, given)
@@ -151,7 +150,7 @@ def stands_by_its_run(heap: Any, given: Given) -> Any:
 @theorem(
     "percpu-bitmap", "The gate lets a request pass just where the hinted run holds it at an aligned place.",
     kernels="Chunk.may_fit", targets=(*_TARGETS, *_REVISIONS[:2]), trace=_all_of_it,
-    controls=(_WRONG + "gate_pads_the_most,unit=64,block=64,chunks=1",), law="no-spurious-refusal",
+    controls=(WRONG + "gate_pads_the_most,unit=64,block=64,chunks=1",), law="no-spurious-refusal",
 )  # fmt: skip
 def gate_knows_alignments(heap: Any, given: Given) -> Any:
     chunk, longest, _ = _chunk(heap, given)
@@ -171,7 +170,7 @@ def gate_knows_alignments(heap: Any, given: Given) -> Any:
     "percpu-bitmap", "The first free bit is found, across a border of blocks too.",
     kernels="Chunk.next_zero: next_zero", targets=_TWO_BLOCKS,
     trace=lambda heap, values: _areas((1, 1, 1, 1, 1), "bd", "g = alloc 4\nh = alloc 4"),
-    controls=(_WRONG + "looks_past_the_first,unit=64,block=32,chunks=1",), law="hint-sound",
+    controls=(WRONG + "looks_past_the_first,unit=64,block=32,chunks=1",), law="hint-sound",
     bound="every bitmap of two blocks of 8 and of 32 bits",
 )  # fmt: skip
 def first_free_bit(heap: Any, given: Given) -> Any:
@@ -188,7 +187,7 @@ def first_free_bit(heap: Any, given: Given) -> Any:
     "percpu-bitmap", "A freed area makes known the whole free run that it lies in.",
     kernels="Chunk.hint_free: run_start, next_set", targets=(_BITS[0], "percpu-bitmap,unit=32,block=32,chunks=1"),
     trace=lambda heap, values: _areas((2, 2, 2, 2), "acb"),
-    controls=(_WRONG + "runs_from_the_area,unit=64,block=64,chunks=1",), law="hint-exact",
+    controls=(WRONG + "runs_from_the_area,unit=64,block=64,chunks=1",), law="hint-exact",
     bound="every bitmap of 16 and of 8 bits, and of hints those of a block without a free bit",
 )  # fmt: skip
 def freed_run_is_whole(heap: Any, given: Given) -> Any:
@@ -222,7 +221,7 @@ def scan_reaches_the_fit(heap: Any, given: Given) -> Any:
 @theorem(
     "percpu-bitmap", "A sieve for runs keeps just the bits at which so many free ones begin.",
     kernels="rescan: run_starts", targets=_BITS, trace=_runs_of_five_and_seven,
-    controls=(_WRONG + "sieve_by_doubling,unit=128,block=128,chunks=1",), law="hint-slack",
+    controls=(WRONG + "sieve_by_doubling,unit=128,block=128,chunks=1",), law="hint-slack",
     bound="every bitmap of 16 and of 64 bits, every length up to theirs",
 )  # fmt: skip
 def sieve_keeps_the_runs(heap: Any, given: Given) -> Any:
@@ -237,7 +236,7 @@ def sieve_keeps_the_runs(heap: Any, given: Given) -> Any:
 @theorem(
     "percpu-bitmap", "Of two equal runs the better aligned one leads, and of no two each.", kernels="better_aligned",
     targets=("percpu-bitmap", "percpu-bitmap@4.14"), trace=_two_equal_runs,
-    controls=(_WRONG + "worse_aligned,unit=32,block=32,chunks=1",), law="hint-order", bound="places up to 2**32",
+    controls=(WRONG + "worse_aligned,unit=32,block=32,chunks=1",), law="hint-order", bound="places up to 2**32",
 )  # fmt: skip
 def better_alignment_is_an_order(heap: Any, given: Given) -> Any:
     better = _own(heap, "better_aligned")

@@ -9,9 +9,8 @@ from itertools import product
 from string import ascii_lowercase
 from typing import Any
 
-from .theorems import Control, Given, Values, theorem
+from .theorems import WRONG, Control, Given, Values, theorem
 
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _MOST = 1 << 40
 
 
@@ -64,7 +63,7 @@ def _own_object(heap: Any, given: Given) -> Any:
 @theorem(
     "slab", "From slot to slot is a multiple of the alignment, and of a cache line or the part of it that is filled.",
     kernels="aligned_size", targets=("slab", "slab,line=128,hwcache=1"), trace=_many,
-    controls=(Control(_WRONG + "steps_rounded_down,size=100,align=64", _own_object),), law="disjoint",
+    controls=(Control(WRONG + "steps_rounded_down,size=100,align=64", _own_object),), law="disjoint",
     bound="every object up to 4 MiB, every alignment up to 256, lines of 32 to 256 bytes",
 )  # fmt: skip
 def steps_are_aligned(heap: Any, given: Given) -> Any:

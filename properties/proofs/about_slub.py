@@ -12,9 +12,8 @@ from typing import Any
 from heaplaw.impls.slab_pages import PAGE_OFFSET
 from heaplaw.impls.slub_order import POINTERS, Layout
 
-from .theorems import Control, Given, Values, theorem
+from .theorems import WRONG, Control, Given, Values, theorem
 
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _WORD = 8
 
 
@@ -47,7 +46,7 @@ def _three(heap: Any, values: Values) -> str:
 @theorem(
     "slub", "A slot holds the object and is a multiple of the alignment, and is no longer than these call for.",
     kernels="calculate_sizes", targets=("slub",), trace=_three,
-    controls=(Control(_WRONG + "slots_rounded_down,size=100", _own_object),), law="big-enough",
+    controls=(Control(WRONG + "slots_rounded_down,size=100", _own_object),), law="big-enough",
     bound="every object up to the longest run of pages, every alignment up to 4096, pointers in every place",
 )  # fmt: skip
 def slot_holds_the_object(heap: Any, given: Given) -> Any:

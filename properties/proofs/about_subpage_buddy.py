@@ -8,10 +8,10 @@
 from typing import Any
 
 from .cells import Cells
-from .theorems import Given, Values, theorem
+from .theorems import WRONG, Given, Values, theorem
+from .words import not_so
 
 _TARGETS = ("subpage-buddy", "subpage-buddy,smallest=1", "subpage-buddy,page_size=65536,smallest=64")
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _MASK = (1 << 64) - 1
 
 
@@ -43,7 +43,7 @@ class _Order:
     "subpage-buddy",
     "A request gets the least block that holds its size and its alignment, and that is none below the smallest.",
     kernels="SubpageBuddy.alloc: get_order", targets=_TARGETS, trace=_request,
-    controls=("subpage-buddy+B15", _WRONG + "IgnoresAlignment"), law="geometry",
+    controls=("subpage-buddy+B15", WRONG + "IgnoresAlignment"), law="geometry",
     bound="every size and every alignment of the word, up to the longest run of pages",
 )  # fmt: skip
 def holds_size_and_alignment(heap: Any, given: Given) -> Any:
@@ -59,14 +59,14 @@ def holds_size_and_alignment(heap: Any, given: Given) -> Any:
 @theorem(
     "subpage-buddy", "A size or an alignment above the longest run is refused, and all up to it is not.",
     kernels="SubpageBuddy.alloc", targets=_TARGETS, trace=_request,
-    controls=(_WRONG + "refuses_the_longest_run",), law="no-spurious-refusal",
+    controls=(WRONG + "refuses_the_longest_run",), law="no-spurious-refusal",
 )  # fmt: skip
 def refuses_what_is_too_long(heap: Any, given: Given) -> Any:
     size, align = given("size", 0, _MASK), 1 << given("log2 of align", 0, 63)
     longest, asked = heap.contract.largest, _Order(heap)
     heap.alloc(size, align)
     fits = (size <= longest) & (align <= longest)
-    return fits if asked.order is not None else ~fits if not isinstance(fits, bool) else not fits
+    return fits if asked.order is not None else not_so(fits)
 
 
 def _all_blocks(heap: Any, values: Values) -> str:

@@ -16,13 +16,12 @@ from heaplaw.impls.tlsf_mapping import from_level
 
 from .cells import Blank, Cells
 from .segregated import filed, searched
-from .theorems import Control, Given, Values, one_request, theorem
+from .theorems import WRONG, Control, Given, Values, one_request, theorem
 from .words import implies
 
 _TARGETS = tuple(f"tlsf,word={word},sl={sl}" for word in (32, 64) for sl in (5, 2, 3, 4))
 _LIMITED = ("tlsf,arena=2040,word=32,top=11", "tlsf,arena=4088,top=12")  # blocks stay below what the arena needs
 _TINY = ("tlsf,word=32,arena=248,sl=2,top=8", "tlsf,arena=248,sl=2,top=8")
-_WRONG = "heaplaw.properties.proofs.wrong_kernels"
 
 
 def _payload(heap: Any, given: Given) -> tuple[Any, Any]:
@@ -155,7 +154,7 @@ def begins_its_list(heap: Any, given: Given) -> Any:
 @theorem(
     "tlsf", "A payload exceeds the request by less than the step of its list, or is the least there is.",
     kernels="Geometry.request, round_up", targets=_TARGETS, trace=one_request,
-    controls=(Control(f"{_WRONG}:OneRowUp", _fits_in_lists),), law="waste-bound",
+    controls=(Control(f"{WRONG}OneRowUp", _fits_in_lists),), law="waste-bound",
 )  # fmt: skip
 def wastes_little(heap: Any, given: Given) -> Any:
     g = heap._g
@@ -166,7 +165,7 @@ def wastes_little(heap: Any, given: Given) -> Any:
 @theorem(
     "tlsf", "An aligned payload fits into the block that is looked for, behind a gap that is none or a block.",
     kernels="_alloc_aligned, Geometry.with_gap", targets=_TARGETS, trace=_aligned_request, law="returns",
-    controls=(Control(f"{_WRONG}:gap_without_header", _aligned_fits),), bound="alignments up to 4096",
+    controls=(Control(f"{WRONG}gap_without_header", _aligned_fits),), bound="alignments up to 4096",
 )  # fmt: skip
 def room_for_the_gap(heap: Any, given: Given) -> Any:
     g, bits = heap._g, heap._bits
@@ -211,7 +210,7 @@ class _Asked:
 @theorem(
     "tlsf", "A larger block stands on the same list or on a later one.",
     kernels="insert", targets=_TARGETS, trace=_all_but_one_block,
-    controls=(Control(f"{_WRONG}:drops_the_carry", _both_fit),), law="size-class",
+    controls=(Control(f"{WRONG}drops_the_carry", _both_fit),), law="size-class",
 )  # fmt: skip
 def lists_are_in_order(heap: Any, given: Given) -> Any:
     block = _block(heap, given)

@@ -13,9 +13,9 @@ from heaplaw.impls.xcfmalloc_blocks import FREE, USED
 from heaplaw.protocol import Refusal
 
 from .cells import Cells
-from .theorems import Given, Values, one_request, theorem
+from .theorems import WRONG, Given, Values, one_request, theorem
+from .words import all_of, not_so
 
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _TARGETS = ("xcfmalloc", "xcfmalloc,word=4", "xcfmalloc,word=4,debug=0", "xcfmalloc,page_size=16384,shift=8")
 _TWO_PAGES = "pages=2,reserve=1,page_size=256"
 _SMALL = tuple(f"xcfmalloc,{_TWO_PAGES}{more}" for more in ("", ",word=4", ",debug=0"))
@@ -28,7 +28,7 @@ _FEW_BLOCKS = "two free blocks of any size on pages of 4 blocks"
 @theorem(
     "xcfmalloc", "A request is refused only if it exceeds a page less a header; else one list is the first to hold it.",
     kernels="alloc: flindex, aligned", targets=_TARGETS, trace=one_request,
-    controls=(_WRONG + "xcfmalloc_limit_without_header",), law="returns",
+    controls=(WRONG + "xcfmalloc_limit_without_header",), law="returns",
 )  # fmt: skip
 def list_exists(heap: Any, given: Given) -> Any:
     layout, word = heap._layout, (heap._layout.desc_bytes - 8) // 3
@@ -53,7 +53,7 @@ def _one_free(heap: Any, values: Values) -> str:
     "xcfmalloc", "The lists that a last part is looked for on are just those whose blocks hold it.",
     kernels="_find_remove_block, insert_block: flindex", trace=_one_free, law="big-enough",
     targets=("xcfmalloc", "xcfmalloc,word=4,debug=0", "xcfmalloc,page_size=1024,shift=5"),
-    controls=(_WRONG + "xcfmalloc_forgets_a_header,blocks=1,pages=1,reserve=1",),
+    controls=(WRONG + "xcfmalloc_forgets_a_header,blocks=1,pages=1,reserve=1",),
 )  # fmt: skip
 def looks_where_it_fits(heap: Any, given: Given) -> Any:
     layout, blocks = heap._layout, heap._blocks
@@ -123,7 +123,7 @@ def _fill_but_two(heap: Any, values: Values) -> str:
 @theorem(
     "xcfmalloc", "The blocks of an object hold every byte of it and overrun none; all but the last are filled.",
     kernels="alloc, _find_remove_block: aligned, flindex", targets=_SMALL, trace=_fill_but_two,
-    controls=(_WRONG + "xcfmalloc_counts_headers_as_bytes," + _TWO_PAGES,), law="big-enough", bound=_FEW_BLOCKS,
+    controls=(WRONG + "xcfmalloc_counts_headers_as_bytes," + _TWO_PAGES,), law="big-enough", bound=_FEW_BLOCKS,
 )  # fmt: skip
 def keeps_every_byte(heap: Any, given: Given) -> Any:
     size = given("size", 0, heap._layout.max_alloc)
@@ -159,14 +159,7 @@ def serves_what_two_hold(heap: Any, given: Given) -> Any:
     together = (longest >= 2 * least) & (longest + rest >= size + 2 * header)
     listed = all(heap._blocks.freelists[heap._layout.flindex(desc.size)] is desc or desc.prev for desc in descs)
     free = descs[0].flags == descs[1].flags == FREE
-    return False if not (listed and free) else _neither(alone, together)
-
-
-def _neither(*truths: Any) -> Any:
-    so: Any = True
-    for truth in truths:
-        so = (not truth if isinstance(truth, bool) else ~truth) & so
-    return so
+    return False if not (listed and free) else all_of(map(not_so, (alone, together)))
 
 
 # ---- neighbours ------------------------------------------------------------------------------

@@ -14,14 +14,13 @@ from typing import Any
 
 from .cells import Cells
 from .segregated import filed, searched
-from .theorems import Control, Given, Values, one_request, theorem
+from .theorems import WRONG, Control, Given, Values, one_request, theorem
 from .words import implies
 
 _TARGETS = tuple(f"xen-tlsf,pages=8,word={word},whole={whole}" for word in (32, 64) for whole in ("order", "trim"))
 _TRIM = tuple(target for target in _TARGETS if "trim" in target)
 _POOLS = ("xen-tlsf,pages=8,word=32", "xen-tlsf,pages=8,word=64", "xen-tlsf,pages=2,word=64,page_size=65536")
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
-_FREE, _PREV_FREE, _FLAGS = 1, 2, 7  # in a size word
+_FREE, _FLAGS = 1, 7  # in a size word
 _MOST = 1 << 30  # bytes: the original's blocks stay below
 _MEMORY = 1 << 40  # words of memory that cells stand for
 
@@ -156,7 +155,7 @@ def pool_holds_the_padding(heap: Any, given: Given) -> Any:
     controls=(
         Control("xen-tlsf+T57,pages=8", _unpooled),
         Control("xen-tlsf@3.4,pages=8", lambda heap, given: given("align", 1, heap._mask) <= 16),
-        Control(_WRONG + "OrderOfTheSize,pages=8", _two_pages),
+        Control(WRONG + "OrderOfTheSize,pages=8", _two_pages),
     ), law="big-enough",
 )  # fmt: skip
 def pages_hold_the_rest(heap: Any, given: Given) -> Any:
@@ -204,7 +203,7 @@ def _block(heap: Any, given: Given, name: str = "block") -> Any:
 @theorem(
     "xen-tlsf", "A block is filed inside the table, and a longer one on no earlier list.",
     kernels="_insert: insert", targets=_POOLS, trace=_filed_above,
-    controls=(Control(_WRONG + "xen_drops_the_carry,pages=8", _both_short),), law="big-enough",
+    controls=(Control(WRONG + "xen_drops_the_carry,pages=8", _both_short),), law="big-enough",
     bound="every block that the original takes",
 )  # fmt: skip
 def files_in_order(heap: Any, given: Given) -> Any:
@@ -217,7 +216,7 @@ def files_in_order(heap: Any, given: Given) -> Any:
 @theorem(
     "xen-tlsf", "On the list where a search begins, and on later ones, no block is smaller than the payload.",
     kernels="_insert, _search: insert, round_up, from_level", targets=_POOLS, trace=_one_free_block,
-    controls=(Control(_WRONG + "XenFilesTooHigh,pages=1", _small),), law="size-class",
+    controls=(Control(WRONG + "XenFilesTooHigh,pages=1", _small),), law="size-class",
     bound="every payload up to a page, every block that the original takes",
 )  # fmt: skip
 def finds_no_smaller(heap: Any, given: Given) -> Any:
@@ -228,7 +227,7 @@ def finds_no_smaller(heap: Any, given: Given) -> Any:
 @theorem(
     "xen-tlsf", "The list of a block that is as large as a payload is no earlier than where its search begins.",
     kernels="_insert, _search: insert, round_up", targets=_POOLS, trace=_one_free_block,
-    controls=(Control(_WRONG + "XenPassesExactSizes,pages=1", _small),), law="no-spurious-refusal",
+    controls=(Control(WRONG + "XenPassesExactSizes,pages=1", _small),), law="no-spurious-refusal",
     bound="every payload up to a page that begins a list, every block that the original takes",
 )  # fmt: skip
 def finds_what_fits(heap: Any, given: Given) -> Any:
@@ -246,7 +245,7 @@ def _searched(heap: Any, given: Given) -> tuple[Any, Any]:
 @theorem(
     "xen-tlsf", "What was freed can be had again: a payload begins its list, and is the least that does.",
     kernels="_pool_alloc: round_up", targets=_TARGETS, trace=one_request,
-    controls=(Control(_WRONG + "cuts_to_the_request,pages=8", _uneven),), law="geometry",
+    controls=(Control(WRONG + "cuts_to_the_request,pages=8", _uneven),), law="geometry",
 )  # fmt: skip
 def begins_its_list(heap: Any, given: Given) -> Any:
     size = given("size", 1, heap._mask)
@@ -299,7 +298,7 @@ def splits_leave_room(heap: Any, given: Given) -> Any:
 @theorem(
     "xen-tlsf", "A padded handle is aligned, within its block, and leads back to it.",
     kernels="_add_padding, _strip_padding", targets=_TARGETS, trace=_aligned_and_freed,
-    controls=(Control(_WRONG + "unmarked_padding,pages=8", _one_line),), law="geometry",
+    controls=(Control(WRONG + "unmarked_padding,pages=8", _one_line),), law="geometry",
     bound="alignments up to 2**31, or 2**30 with words of 32 bits; any block of the first 2**20 words",
 )  # fmt: skip
 def padding_leads_back(heap: Any, given: Given) -> Any:
@@ -328,7 +327,7 @@ class _Known:
     kernels="_realloc, _add_padding, _strip_padding", targets=_TRIM, trace=_grown_in_place,
     controls=(
         Control("xen-tlsf+XT02,pages=12,whole=trim", _first_block),
-        Control(_WRONG + "grows_by_the_alignment,pages=12,whole=trim", _first_block),
+        Control(WRONG + "grows_by_the_alignment,pages=12,whole=trim", _first_block),
     ), law="geometry", bound="every size of the word; objects of the pool with alignments up to a page",
 )  # fmt: skip
 def grows_within_its_block(heap: Any, given: Given) -> Any:

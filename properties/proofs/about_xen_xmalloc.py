@@ -12,11 +12,10 @@ True
 from typing import Any
 
 from .cells import Cells
-from .theorems import Control, Given, Values, one_request, theorem
+from .theorems import WRONG, Control, Given, Values, one_request, theorem
 
 _TARGETS = ("xen-xmalloc,pages=8", "xen-xmalloc,pages=8,line=32", "xen-xmalloc,pages=8,page_size=65536,line=64")
 _ALL = (*_TARGETS, "xen-xmalloc,pages=8,tail=list")
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _MASK = (1 << 64) - 1  # of a word; there are no others
 _MEMORY = 1 << 40  # words of memory that cells stand for
 _WORD = 8  # bytes between a block and its node
@@ -86,7 +85,7 @@ def _just_above(heap: Any, given: Given) -> Any:
 @theorem(
     "xen-xmalloc", "A block is looked for that holds the request and a line of header, and no line more.",
     kernels="alloc, _total", targets=_ALL, trace=lambda heap, values: "a = alloc 0\n" + _second(heap, values),
-    controls=("xen-xmalloc@3.0,pages=8", _WRONG + "TotalsOfWholeLines,pages=8"), law="big-enough",
+    controls=("xen-xmalloc@3.0,pages=8", WRONG + "TotalsOfWholeLines,pages=8"), law="big-enough",
 )  # fmt: skip
 def holds_the_header(heap: Any, given: Given) -> Any:
     size, totals, _ = _noted(heap, given)
@@ -102,7 +101,7 @@ def _second(heap: Any, values: Values) -> str:
 @theorem(
     "xen-xmalloc", "What does not share a page gets whole pages, enough for a header too and no run twice as long.",
     kernels="alloc, _total, _whole_pages: get_order", targets=_ALL, trace=one_request,
-    controls=("xen-xmalloc@3.0,pages=8", Control(_WRONG + "OrderWithoutTheHeader,pages=8", _just_above)),
+    controls=("xen-xmalloc@3.0,pages=8", Control(WRONG + "OrderWithoutTheHeader,pages=8", _just_above)),
     law="big-enough",
 )  # fmt: skip
 def pages_hold_the_rest(heap: Any, given: Given) -> Any:
@@ -128,7 +127,7 @@ def _whole(heap: Any, given: Given) -> Any:
     kernels="_maybe_split, _least_rest", targets=_TARGETS, trace=_cut,
     controls=(
         Control("xen-xmalloc+G40,pages=8", _fresh_page),
-        Control(_WRONG + "keeps_two_lines,pages=8", _fresh_page),
+        Control(WRONG + "keeps_two_lines,pages=8", _fresh_page),
     ), law="disjoint", bound="every block up to a page, anywhere in the first gigabyte",
 )  # fmt: skip
 def cuts_lose_nothing(heap: Any, given: Given) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from heaplaw.protocol import Refusal
 
 from .cells import Cells
-from .theorems import Control, Given, Values, one_request, theorem
+from .theorems import WRONG, Control, Given, Values, one_request, theorem
 from .words import implies
 
 _TARGETS = (  # the longest pages are those whose bitmaps' bitmap is a word
@@ -22,8 +22,7 @@ _TARGETS = (  # the longest pages are those whose bitmaps' bitmap is a word
     "xvmalloc,pages=4,word=64", "xvmalloc,pages=4,word=64,align=8", "xvmalloc,pages=4,word=64,page_size=32768",
 )  # fmt: skip
 _PAGES_OF_4096 = tuple(target for target in _TARGETS if "page_size" not in target)
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
-_FREE, _PREV_FREE = 1, 2  # flags in a header's second field
+_PREV_FREE = 2  # flag in a header's second field
 _NONE = -1
 _LINKS = 2  # bytes of an offset in a link
 
@@ -147,7 +146,7 @@ def _three_on_a_list(heap: Any, values: Values) -> str:
 @theorem(
     "xvmalloc", "A payload is looked for that holds the request, and exceeds it by less than a header.",
     kernels="alloc, _padded", targets=_TARGETS, trace=one_request,
-    controls=(_WRONG + "PadsByMasking",), law="big-enough",
+    controls=(WRONG + "PadsByMasking",), law="big-enough",
 )  # fmt: skip
 def looks_for_enough(heap: Any, given: Given) -> Any:
     size, _, looked = _asked(heap, given)
@@ -158,7 +157,7 @@ def looks_for_enough(heap: Any, given: Given) -> Any:
 
 @theorem(
     "xvmalloc", "A size within the limits is looked for, and any other is refused before it is rounded.",
-    kernels="alloc", targets=_TARGETS, trace=one_request, controls=(_WRONG + "LimitsTheRounded",), law="must-refuse",
+    kernels="alloc", targets=_TARGETS, trace=one_request, controls=(WRONG + "LimitsTheRounded",), law="must-refuse",
 )  # fmt: skip
 def refuses_the_rest(heap: Any, given: Given) -> Any:
     size, answer, looked = _asked(heap, given)
@@ -199,7 +198,7 @@ def takes_back_what_it_gave(heap: Any, given: Given) -> Any:
 @theorem(
     "xvmalloc", "A block is filed inside the table, and a longer one on no earlier list.",
     kernels="_insert_block: insert_index", targets=_TARGETS, trace=_both_filed,
-    controls=(Control(_WRONG + "files_from_nought,pages=4", _both_served),), law="returns",
+    controls=(Control(WRONG + "files_from_nought,pages=4", _both_served),), law="returns",
 )  # fmt: skip
 def files_in_order(heap: Any, given: Given) -> Any:
     block, more = _payload(heap, given, "block"), _payload(heap, given, "longer")
@@ -211,7 +210,7 @@ def files_in_order(heap: Any, given: Given) -> Any:
 @theorem(
     "xvmalloc", "On the list where a search begins, and on later ones, no block is smaller than the request.",
     kernels="_insert_block, _find_block: insert_index, search_index", targets=_TARGETS, trace=_one_free_block,
-    controls=(Control(_WRONG + "SearchesWhereItFiles,pages=4", _room_for_it),), law="returns",
+    controls=(Control(WRONG + "SearchesWhereItFiles,pages=4", _room_for_it),), law="returns",
 )  # fmt: skip
 def finds_no_smaller(heap: Any, given: Given) -> Any:
     wanted, block = _wanted(heap, given), _payload(heap, given, "block")
@@ -225,7 +224,7 @@ def finds_no_smaller(heap: Any, given: Given) -> Any:
 @theorem(
     "xvmalloc", "A search finds a block that is a list's step longer than the request, or whose size begins its list.",
     kernels="_insert_block, _find_block: insert_index, search_index", targets=_PAGES_OF_4096, trace=_one_free_block,
-    controls=(Control(_WRONG + "PassesExactSizes,pages=4", _room_for_it),), law="no-spurious-refusal",
+    controls=(Control(WRONG + "PassesExactSizes,pages=4", _room_for_it),), law="no-spurious-refusal",
 )  # fmt: skip
 def finds_what_fits(heap: Any, given: Given) -> Any:
     wanted, block = _wanted(heap, given), _payload(heap, given, "block")
@@ -313,7 +312,7 @@ def tells_the_block_behind(heap: Any, given: Given) -> Any:
     "xvmalloc", "A link leads back to the block that was linked, of any page, or to none.",
     kernels="_set_before, _before, _set_after, _after", targets=_TARGETS,
     trace=_three_on_a_list,
-    controls=(_WRONG + "PagesFromZero,pages=4",), law="free-list",
+    controls=(WRONG + "PagesFromZero,pages=4",), law="free-list",
     bound="pages up to as many as a word can count but one, any place in them",
 )  # fmt: skip
 def links_lead_back(heap: Any, given: Given) -> Any:

@@ -15,10 +15,9 @@ from heaplaw.impls.zbud_promises import BUDDIED
 from heaplaw.protocol import Refusal
 
 from .cells import Cells
-from .theorems import Control, Given, Values, one_request, theorem
-from .words import implies
+from .theorems import WRONG, Control, Given, Values, one_request, theorem
+from .words import implies, not_so
 
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _TARGETS = ("zbud", "zbud,page_size=16384", "zbud,page_size=1024,order=3")
 _SMALL = ("zbud,page_size=256,order=2", "zbud,page_size=512,order=3")
 _MASK = (1 << 64) - 1
@@ -46,10 +45,6 @@ def _bud(given: Given) -> int:
     return _LAST if given("last", 0, 1) == 1 else _FIRST
 
 
-def _no(truth: Any) -> Any:
-    return not truth if isinstance(truth, bool) else ~truth
-
-
 def _two(heap: Any, values: Values) -> str:
     """An object, and another that may go beside it."""
     there, size = values.get("there", 1), values.get("size", 1)
@@ -63,7 +58,7 @@ def _two(heap: Any, values: Values) -> str:
     kernels="alloc: _size_to_chunks", targets=_TARGETS, trace=one_request,
     controls=(
         Control("zbud+ZF07", trace=lambda heap, values: f"badalloc huge {values['size']} align 1"),
-        _WRONG + "zbud_rounds_down",
+        WRONG + "zbud_rounds_down",
     ), law="bad-size-rejected",
 )  # fmt: skip
 def chunks_cover(heap: Any, given: Given) -> Any:
@@ -74,7 +69,7 @@ def chunks_cover(heap: Any, given: Given) -> Any:
     refused = isinstance(heap.alloc(size), Refusal)
     fits = (size > 0) & (heap._chunk + size + heap._chunk <= heap._page_size)
     if refused:
-        return _no(fits)
+        return not_so(fits)
     covered = asked[0] * heap._chunk
     return fits & (covered >= size) & (covered - size < heap._chunk)
 
@@ -94,14 +89,14 @@ def _one_there(heap: Any, given: Given) -> Any:
 @theorem(
     "zbud", "A search finds a page with one object where there is room for both, and nothing where there is not.",
     kernels="_enlist, _find_unbuddied", targets=_SMALL, trace=_two,
-    controls=(_WRONG + "zbud_searches_a_list_early,page_size=512,order=3",),
+    controls=(WRONG + "zbud_searches_a_list_early,page_size=512,order=3",),
     law="disjoint", bound="pages of 4 and 8 chunks; every size of both objects, whichever end the first is at",
 )  # fmt: skip
 def finds_room(heap: Any, given: Given) -> Any:
     _one_there(heap, given)
     there, chunks = _chunks(heap, given, "there"), _chunks(heap, given, "size")
     room = chunks + there <= heap._nchunks
-    return room if heap._find_unbuddied(chunks) == 0 else _no(room)
+    return room if heap._find_unbuddied(chunks) == 0 else not_so(room)
 
 
 def _first_of_two_chunks(heap: Any, given: Given) -> Any:
@@ -112,7 +107,7 @@ def _first_of_two_chunks(heap: Any, given: Given) -> Any:
 @theorem(
     "zbud", "The two objects of a page overlap neither each other nor the header, and neither leaves the page.",
     kernels="alloc, _enlist, _encode_handle, _buddy_of", targets=_TARGETS, trace=_two,
-    controls=(Control(_WRONG + "zbud_counts_the_header_free", _first_of_two_chunks), "zbud+ZF07"), law="disjoint",
+    controls=(Control(WRONG + "zbud_counts_the_header_free", _first_of_two_chunks), "zbud+ZF07"), law="disjoint",
     bound="every size of both objects, whichever end the first is at; for the search see finds-room",
 )  # fmt: skip
 def buddies_apart(heap: Any, given: Given) -> Any:
@@ -142,7 +137,7 @@ def buddies_apart(heap: Any, given: Given) -> Any:
 @theorem(
     "zbud", "A handle tells its page, and which of the two objects it is.",
     kernels="_encode_handle, _buddy_of", targets=_TARGETS, trace=_two,
-    controls=(Control(_WRONG + "zbud_forgets_the_header", lambda heap, given: _page(heap, given) == 0),),
+    controls=(Control(WRONG + "zbud_forgets_the_header", lambda heap, given: _page(heap, given) == 0),),
     law="big-enough", bound="every page that has an address of 64 bits",
 )  # fmt: skip
 def handle_tells(heap: Any, given: Given) -> Any:
@@ -158,7 +153,7 @@ def handle_tells(heap: Any, given: Given) -> Any:
 @theorem(
     "zbud", "A page with one object stands on the list of its free chunks, one with two on that of none.",
     kernels="_enlist, _num_free_chunks", targets=_TARGETS, trace=_two,
-    controls=(_WRONG + "zbud_counts_the_header_free",), law="size-class",
+    controls=(WRONG + "zbud_counts_the_header_free",), law="size-class",
 )  # fmt: skip
 def right_list(heap: Any, given: Given) -> Any:
     _opened(heap)

@@ -27,10 +27,9 @@ from heaplaw.impls.zsmalloc_classes import (
 from heaplaw.protocol import Refusal
 
 from .cells import Cells
-from .theorems import Control, Given, Values, one_request, theorem
-from .words import implies
+from .theorems import WRONG, Control, Given, Values, one_request, theorem
+from .words import all_of, implies
 
-_WRONG = "heaplaw.properties.proofs.wrong_kernels:"
 _TARGETS = (
     "zsmalloc", "zsmalloc,handle_size=4", "zsmalloc,chain=8", "zsmalloc,page_size=16384",
     "zsmalloc,handles=direct,merge=0", "zsmalloc,handles=direct,merge=0,handle_size=4",
@@ -43,14 +42,6 @@ _EXACT = ("zsmalloc,chain=8", "zsmalloc,chain=16", "zsmalloc,chain=4,rule=exact"
 
 
 # ---- requests --------------------------------------------------------------------------------
-
-
-def all_of(truths: Any) -> Any:
-    """``all``, of truths that are not asked."""
-    so: Any = True
-    for truth in truths:
-        so = truth & so
-    return so
 
 
 def _size(heap: Any, given: Given) -> Any:
@@ -107,7 +98,7 @@ def _for_each(heap: Any, index: Any, claim: Callable[[int, Any], Any]) -> Any:
 @theorem(
     "zsmalloc", "A request is served by a slot that holds it beside its handle, or refused since it exceeds a page.",
     kernels="alloc: class_index", targets=_TARGETS, trace=one_request,
-    controls=("zsmalloc+ZS01", _WRONG + "zsmalloc_forgets_the_handle"), law="big-enough", bound=_SIZES,
+    controls=("zsmalloc+ZS01", WRONG + "zsmalloc_forgets_the_handle"), law="big-enough", bound=_SIZES,
 )  # fmt: skip
 def serves_enough(heap: Any, given: Given) -> Any:
     size = _size(heap, given)
@@ -120,7 +111,7 @@ def serves_enough(heap: Any, given: Given) -> Any:
 @theorem(
     "zsmalloc", "The class of a request is the smallest that holds it.",
     kernels="alloc: class_index", targets=_TARGETS, trace=one_request,
-    controls=(_WRONG + "zsmalloc_counts_the_handle_twice",), law="waste-bound", bound=_SIZES,
+    controls=(WRONG + "zsmalloc_counts_the_handle_twice",), law="waste-bound", bound=_SIZES,
 )  # fmt: skip
 def smallest_class(heap: Any, given: Given) -> Any:
     size, index = _served(heap, given)
@@ -132,7 +123,7 @@ def smallest_class(heap: Any, given: Given) -> Any:
 @theorem(
     "zsmalloc", "A larger request never has a smaller class, and no request one outside the table.",
     kernels="alloc: class_index", targets=_TARGETS, trace=one_request,
-    controls=(_WRONG + "zsmalloc_leaves_the_table",), law="returns", bound=_SIZES,
+    controls=(WRONG + "zsmalloc_leaves_the_table",), law="returns", bound=_SIZES,
 )  # fmt: skip
 def larger_is_no_smaller(heap: Any, given: Given) -> Any:
     size, index = _served(heap, given)
@@ -186,7 +177,7 @@ def least_waste(heap: Any, given: Given) -> Any:
 @theorem(
     "zsmalloc", "No chain is used to a higher whole percentage than the one chosen, and no shorter one as highly.",
     kernels="chain_by_percent, used_percent", targets=_PERCENT, trace=one_request,
-    controls=(_WRONG + "zsmalloc_lets_the_longer_win",), law="search-bounded",
+    controls=(WRONG + "zsmalloc_lets_the_longer_win",), law="search-bounded",
     bound="every request and chain; the tables of 4096 and 16384 byte pages",
 )  # fmt: skip
 def most_percent(heap: Any, given: Given) -> Any:
@@ -200,7 +191,7 @@ def most_percent(heap: Any, given: Given) -> Any:
 @theorem(
     "zsmalloc", "Where a chain wastes nothing both rules choose the shortest such chain.",
     kernels="chain_by_percent, chain_by_waste", targets=(*_PERCENT, *_EXACT), trace=one_request,
-    controls=(_WRONG + "zsmalloc_lets_the_longer_win",), law="search-bounded",
+    controls=(WRONG + "zsmalloc_lets_the_longer_win",), law="search-bounded",
     bound="every request and chain; the tables of 4096 and 16384 byte pages",
 )  # fmt: skip
 def rules_agree(heap: Any, given: Given) -> Any:
@@ -261,7 +252,7 @@ def _near(heap: Any, given: Given) -> Any:
 @theorem(
     "zsmalloc", "An object is found where it was put, and its place fits a word whose tag bit is clear.",
     kernels="_obj_malloc, _find_object: encode_location, decode_location, index_bits", targets=_INDIRECT,
-    trace=_objects_before, controls=(Control(_WRONG + "zsmalloc_leaves_no_tag_bit", _near),), law="disjoint",
+    trace=_objects_before, controls=(Control(WRONG + "zsmalloc_leaves_no_tag_bit", _near),), law="disjoint",
     bound="every physical page; every index in the longest chain of the smallest objects",
 )  # fmt: skip
 def found_again(heap: Any, given: Given) -> Any:
@@ -318,7 +309,7 @@ def _two_that_straddle(heap: Any, values: Values) -> str:
 @theorem(
     "zsmalloc", "A byte of a zspage lies in one place, inside one of its pages, whichever stretch it is part of.",
     kernels="_pieces", targets=("zsmalloc", "zsmalloc,page_size=16384"), trace=_two_that_straddle,
-    controls=(Control(_WRONG + "zsmalloc_runs_on,pages=16,scatter=1"),), law="in-bounds",
+    controls=(Control(WRONG + "zsmalloc_runs_on,pages=16,scatter=1"),), law="in-bounds",
     bound="every stretch of up to a page in a chain of 4 pages, wherever these are",
 )  # fmt: skip
 def one_place(heap: Any, given: Given) -> Any:

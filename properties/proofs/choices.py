@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import z3
 
 from .paths import STEPS, Unsure
-from .words import Truth, Word, term_of
+from .words import Truth, Word, bounds_of, term_of
 
 LIGHT_STEPS = 20_000_000  # of the solver, to prune: where it does not know, nothing is pruned
 _Places = dict[tuple[int, Any], tuple[Any, Any, Any]]  # (id, key) -> (container, key, value)
@@ -351,11 +351,8 @@ def _set(container: Any, key: Any, value: Any) -> None:
         setattr(container, key, value)
 
 
-def bounds_of(value: Any) -> tuple[int, int]:
-    return (value.low, value.high) if isinstance(value, Word) else (value, value)
-
-
 def plain(truth: Any) -> Any:
+    """A Truth as its term; a bool or a term as it is."""
     return truth.term if isinstance(truth, Truth) else truth
 
 
@@ -367,12 +364,14 @@ def _parted(value: Any) -> tuple[Any, Any]:
 
 
 def negated(term: Any) -> Any:
+    """The opposite of a bool or a term."""
     if isinstance(term, bool):
         return not term
     return term.arg(0) if z3.is_not(term) else z3.Not(term)
 
 
 def both(one: Any, two: Any) -> Any:
+    """Of bools and terms; a bool where that is plain to see."""
     if one is False or two is False:
         return False
     if one is True or two is True:
@@ -381,6 +380,7 @@ def both(one: Any, two: Any) -> Any:
 
 
 def either(one: Any, two: Any) -> Any:
+    """One of them, or both; of bools and terms as above."""
     if one is True or two is True:
         return True
     if one is False or two is False:

@@ -27,8 +27,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -130,14 +129,6 @@ def contracts_of(module: ModuleType) -> list[Callable[..., Any]]:
     """The functions of a module that have a contract, in its order."""
     mine = [one for one in vars(module).values() if inspect.isfunction(one) and one.__module__ == module.__name__]
     return [one for one in mine if pep316.read(one).post]
-
-
-def check_all(
-    functions: Sequence[Callable[..., Any]], *, seconds: float = SECONDS, jobs: int = 1, path: Sequence[str] = ()
-) -> Iterator[Checked]:
-    """Check the contract of each function, in order, ``jobs`` at a time."""
-    with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(lambda one: check(one, seconds=seconds, path=path), functions)
 
 
 def check(function: Callable[..., Any], *, seconds: float = SECONDS, path: Sequence[str] = ()) -> Checked:

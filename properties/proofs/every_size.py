@@ -30,14 +30,13 @@ from heaplaw.operations import Kind, Operation
 from heaplaw.shadow import Block
 from heaplaw.twins import TWIN_LAWS
 
-from ..positions import _SHAPES, Position, Prober, Shape, StillShadow, digest, shape_of
+from ..positions import _PLAIN, _SHAPES, Position, Prober, Shape, StillShadow, digest, shape_of
 from .paths import Unsure
 from .sizes import Sizes, forgetful, settled
 
 _FULL = frozenset({"contents", "zeroed", "realloc-prefix", "realloc-failure"})  # laws about bytes: for integers
 _UNALIGNED = 3  # an alignment that makes no sense
 _NOTHING = Operation(Kind.NOP)
-_PLAIN = 2  # version of marshal's format that writes equal values alike
 
 
 class Live(NamedTuple):

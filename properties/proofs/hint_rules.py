@@ -43,17 +43,16 @@ from heaplaw.impls.percpu_blocks import BlockHints
 from heaplaw.impls.percpu_chunk import Chunk
 from heaplaw.impls.registry import factory
 from heaplaw.operations import birth_name
-from heaplaw.trace import Trace
 
 from ..replay import replay
 from .merged import Merged, NotSupported
 from .paths import Unsure
-from .proving import Proof
+from .proving import Proof, trace_of
 from .verdicts import PROVED, REFUTED, UNCLEAR
-from .words import TooNarrow, Truth, implies, term_of
+from .words import TooNarrow, Truth, all_of, implies, term_of
 
 STEPS = 400_000_000  # of the solver, for one question
-SECONDS = 120.0
+SECONDS = 120.0  # of wall time, ceiling for one question
 TRIES = 24  # states out of which a trace is sought
 _ORDERS = 240  # in which pieces are freed, for each of them
 _GRANULE = 4  # bytes of a bit
@@ -112,13 +111,6 @@ class Conjunct(NamedTuple):
     of: str  # blocks, chunk, both
 
 
-def _all(truths: Iterator[Any]) -> Any:
-    said: Any = True
-    for truth in truths:
-        said = truth & said
-    return said
-
-
 def _bit(chunk: Chunk, at: int) -> Any:
     """1 where it is used."""
     return (chunk.used[at >> chunk.shift] >> (at & chunk.mask)) & 1
@@ -127,7 +119,7 @@ def _bit(chunk: Chunk, at: int) -> Any:
 def _is_free(chunk: Chunk, base: int, bits: int, start: Any, length: Any) -> Any:
     """Is the region inside these bits, and every bit of it clear?"""
     clear = (implies((start <= at) & (start + length > at), _bit(chunk, base + at) == 0) for at in range(bits))
-    return (start + length <= bits) & _all(clear)
+    return (start + length <= bits) & all_of(clear)
 
 
 def _contig_is_free(chunk: Chunk, hints: BlockHints, base: int) -> Any:
@@ -141,8 +133,8 @@ def _scan_is_free(chunk: Chunk, hints: BlockHints, base: int) -> Any:
 def _is_whole(chunk: Chunk, base: int, bits: int, start: Any, length: Any) -> Any:
     """Does the region, if it has any bits, begin behind a used bit and end before one, or at a border?"""
     inner = range(1, bits)
-    before = _all(implies(start == at, _bit(chunk, base + at - 1) == 1) for at in inner)
-    behind = _all(implies(start + length == at, _bit(chunk, base + at) == 1) for at in inner)
+    before = all_of(implies(start == at, _bit(chunk, base + at - 1) == 1) for at in inner)
+    behind = all_of(implies(start + length == at, _bit(chunk, base + at) == 1) for at in inner)
     return implies(length > 0, before & behind)
 
 
@@ -167,27 +159,27 @@ def _full_if_no_contig(chunk: Chunk, hints: BlockHints, base: int) -> Any:
 
 def _left_is_exact(chunk: Chunk, hints: BlockHints, base: int) -> Any:
     used, bits = chunk.used[base >> chunk.shift], hints.nr_bits
-    return _all((hints.left_free >= run) == (used & ((1 << run) - 1) == 0) for run in range(1, bits + 1))
+    return all_of((hints.left_free >= run) == (used & ((1 << run) - 1) == 0) for run in range(1, bits + 1))
 
 
 def _left_is_free(chunk: Chunk, hints: BlockHints, base: int) -> Any:
     used, bits = chunk.used[base >> chunk.shift], hints.nr_bits
-    return _all(implies(hints.left_free >= run, used & ((1 << run) - 1) == 0) for run in range(1, bits + 1))
+    return all_of(implies(hints.left_free >= run, used & ((1 << run) - 1) == 0) for run in range(1, bits + 1))
 
 
 def _right_is_exact(chunk: Chunk, hints: BlockHints, base: int) -> Any:
     used, bits = chunk.used[base >> chunk.shift], hints.nr_bits
-    return _all((hints.right_free >= run) == (used >> (bits - run) == 0) for run in range(1, bits + 1))
+    return all_of((hints.right_free >= run) == (used >> (bits - run) == 0) for run in range(1, bits + 1))
 
 
 def _right_is_free(chunk: Chunk, hints: BlockHints, base: int) -> Any:
     used, bits = chunk.used[base >> chunk.shift], hints.nr_bits
-    return _all(implies(hints.right_free >= run, used >> (bits - run) == 0) for run in range(1, bits + 1))
+    return all_of(implies(hints.right_free >= run, used >> (bits - run) == 0) for run in range(1, bits + 1))
 
 
 def _nothing_before_first(chunk: Chunk, hints: BlockHints, base: int) -> Any:
     bits = range(hints.nr_bits)
-    return _all(implies(_bit(chunk, base + at) == 0, hints.first_free <= at) for at in bits)
+    return all_of(implies(_bit(chunk, base + at) == 0, hints.first_free <= at) for at in bits)
 
 
 CONJUNCTS = (
@@ -261,23 +253,23 @@ def _any_state(run: Merged, target: str, *names: str) -> Chunk:
 
 def is_free(chunk: Chunk, at: Any, end: Any) -> Any:
     """Is every bit of [at, end) clear?"""
-    return _all(implies((at <= one) & (end > one), _bit(chunk, one) == 0) for one in range(chunk.nr_bits))
+    return all_of(implies((at <= one) & (end > one), _bit(chunk, one) == 0) for one in range(chunk.nr_bits))
 
 
 def is_used(chunk: Chunk, at: Any, end: Any) -> Any:
     """Is every bit of [at, end) set?"""
-    return _all(implies((at <= one) & (end > one), _bit(chunk, one) == 1) for one in range(chunk.nr_bits))
+    return all_of(implies((at <= one) & (end > one), _bit(chunk, one) == 1) for one in range(chunk.nr_bits))
 
 
 def enters_no_left_run(chunk: Chunk, at: Any) -> Any:
     """Does a block begin at this bit, or is a bit used between the start of the block and the next one?"""
     inner = ((one, chunk.used[one >> chunk.shift] & ((2 << (one & chunk.mask)) - 1)) for one in range(chunk.nr_bits))
-    return _all(implies(at == one, before != 0) for one, before in inner if one & chunk.mask)
+    return all_of(implies(at == one, before != 0) for one, before in inner if one & chunk.mask)
 
 
 def is_hole(chunk: Chunk, hole: Any, bits: Any) -> Any:
     """May a search that skips a hole make it known: is it free, and behind it a used bit?"""
-    ends = _all(implies(hole + bits == one, _bit(chunk, one) == 1) for one in range(chunk.nr_bits))
+    ends = all_of(implies(hole + bits == one, _bit(chunk, one) == 1) for one in range(chunk.nr_bits))
     return implies(bits > 0, is_free(chunk, hole, hole + bits) & ends & (hole + bits < chunk.nr_bits))
 
 
@@ -436,7 +428,7 @@ def _answered(question: Question, found: Proof, steps: int, deadline: float) -> 
     if not run.possible():
         return found._replace(why="nothing is claimed of any state")
     # about blocks all is quickest asked at once; about the chunk each claim has its own reasons
-    if question.about == "blocks" and run.holds_now(_all(claim for _, claim in claims)):
+    if question.about == "blocks" and run.holds_now(all_of(claim for _, claim in claims)):
         return found._replace(verdict=PROVED)
     duties = Truth(run, z3.And(*[duty for duty, _ in run.duties]))
     for name, claim in [("", duties), *claims]:
@@ -554,9 +546,7 @@ def _breaks(question: Question, lines: list[str]) -> bool:
 
 def _replayed(question: Question, lines: list[str]) -> tuple[str, str] | None:
     """(trace, law) where the plain replayer finds a hint that is wrong."""
-    numbered = "\n".join(f"{number}  {line}" for number, line in enumerate(lines, 1))
-    trace = Trace.parse(f"heaplaw trace 1\ntarget {question.target}\n{numbered}\n")
-    for found in replay(trace, question.target).tally.findings:
+    for found in replay(trace_of(question.target, lines), question.target).tally.findings:
         if found.violation.law.startswith("hint-"):
             return str(found.trace), found.violation.law
     return None

@@ -45,13 +45,12 @@ from .choices import (
     NotSupported,
     Partly,
     both,
-    bounds_of,
     negated,
     nothing,
     plain,
 )
 from .paths import STEPS
-from .words import Truth, Word
+from .words import Truth, Word, bounds_of
 
 MOST_ROUNDS = 200  # of a loop whose end is open
 
@@ -601,6 +600,8 @@ class _Reader:
 
 
 class _Range(NamedTuple):
+    """A range of which a bound is open."""
+
     start: Any
     stop: Any
 

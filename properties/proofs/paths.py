@@ -26,7 +26,7 @@ from typing import Any
 
 import z3
 
-from .words import Truth, Word, term_of
+from .words import Word, term_of
 
 MOST_VALUES = 5_000  # that one index may have
 STEPS = 40_000_000  # of the solver, for one question: what it may do, whatever else the machine does
@@ -214,4 +214,4 @@ class Paths:
         return answer
 
 
-__all__ = ["MOST_VALUES", "STEPS", "Path", "Paths", "Truth", "Unsure", "Vacuous"]
+__all__ = ["MOST_VALUES", "STEPS", "Path", "Paths", "Unsure", "Vacuous"]

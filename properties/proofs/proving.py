@@ -10,7 +10,7 @@ a law in a replay.  What the solver does not know, and what is claimed of no val
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from z3 import Z3Exception
 
 from heaplaw.checker import Hang
 from heaplaw.impls.registry import factory, parse
-from heaplaw.trace import Trace, TraceError
+from heaplaw.trace import MAGIC, Trace, TraceError
 
 from ..replay import replay
 from ..watchdog import watchdog
@@ -28,7 +28,7 @@ from .verdicts import PROVED, REFUTED, UNCLEAR
 from .words import TooNarrow
 
 SPARE = 8  # bits by which words are wider than the machine's
-SECONDS = 60.0  # ceiling for one theorem
+SECONDS = 60.0  # of wall time, and of CPU time where no solver is asked: ceiling for one theorem
 TRIES = 8  # counterexamples that a story is sought for
 
 
@@ -39,7 +39,7 @@ class Proof(NamedTuple):
     target: str
     verdict: str
     paths: int = 0
-    seconds: float = 0.0  # in the solver
+    seconds: float = 0.0  # in the solver; of hint rules and contracts, in all
     values: tuple[tuple[str, int], ...] = ()  # the inputs of a counterexample
     trace: str = ""  # that shows it
     law: str = ""  # that the trace breaks
@@ -57,7 +57,8 @@ def prove(
 ) -> Proof:
     """Prove or refute a theorem for a target; ``control``: where counterexamples are to be looked for.
 
-    Raises TargetError.
+    ``steps``: what the solver may do for one question, in its own unit, so that a busy machine changes no verdict;
+    ``seconds``: the ceiling above it.  Raises TargetError.
     """
     build = factory(target)
     paths = Paths(bits_of(target) + SPARE, steps, time.monotonic() + seconds)
@@ -140,17 +141,20 @@ def _claim(theorem: Theorem, heap: Any, given: Given) -> Any:
 def _told(theorem: Theorem, control: Control | None, heap: Any, found: Proof) -> Proof:
     """The counterexample with a trace that breaks a law, where it can be told so."""
     story = control.trace if control is not None and control.trace is not None else theorem.trace
-    lines = story(heap, dict(found.values))
-    numbered = "\n".join(f"{number}  {line}" for number, line in enumerate(lines.splitlines(), 1))
-    text = f"heaplaw trace 1\ntarget {found.target}\n{numbered}\n"
     try:
-        broken = replay(Trace.parse(text), found.target).tally.findings
+        trace = trace_of(found.target, story(heap, dict(found.values)).splitlines())
+        broken = replay(trace, found.target).tally.findings
     except TraceError as problem:
         return found._replace(why=f"no trace can tell it: {problem}")
     if not broken:
         return found._replace(why="the trace that tells it breaks no law")
     first = next((one for one in broken if one.violation.law == theorem.law), broken[0])
     return found._replace(trace=str(first.trace), law=first.violation.law)
+
+
+def trace_of(target: str, lines: Sequence[str]) -> Trace:
+    """These operations, in the words of a trace file, as a trace on a target.  Raises TraceError."""
+    return Trace.parse([MAGIC, f"target {target}", *(f"{number}  {line}" for number, line in enumerate(lines, 1))])
 
 
 # ---- both worlds -------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ Values = Mapping[str, int]
 Story = Callable[[Any, Values], str]
 """Operations, as lines of a trace file, that show what a counterexample means on this heap."""
 
+WRONG = "heaplaw.properties.proofs.wrong_kernels:"
+"""Begins the names of targets that are made there, for controls."""
+
 
 class Given:
     """Inputs of a theorem; here integers: those of ``values``, or drawn where there are none."""

@@ -23,8 +23,8 @@ large 104 18446744073709551616
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import z3
 
@@ -90,13 +90,13 @@ class Word:
     # ---- sums and products -----------------------------------------------------------------
 
     def __add__(self, other: Any) -> Any:
-        low, high = _bounds(other)
+        low, high = bounds_of(other)
         return self._with(other, lambda a, b: a + b, self.low + low, self.high + high)
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Any:
-        low, high = _bounds(other)
+        low, high = bounds_of(other)
         return self._with(other, lambda a, b: a - b, self.low - high, self.high - low)
 
     def __rsub__(self, other: int) -> Any:
@@ -112,7 +112,7 @@ class Word:
         return -self if self < 0 else self
 
     def __mul__(self, other: Any) -> Any:
-        low, high = _bounds(other)
+        low, high = bounds_of(other)
         corners = [mine * theirs for mine in (self.low, self.high) for theirs in (low, high)]
         return self._with(other, lambda a, b: a * b, min(corners), max(corners))
 
@@ -137,7 +137,7 @@ class Word:
         """Quotient, rounded down, and remainder."""
         if not isinstance(other, Word) and other > 0 and not other & (other - 1):
             return self >> (other.bit_length() - 1), self & (other - 1)
-        low, high = _bounds(other)
+        low, high = bounds_of(other)
         if low < 1:
             if other == 0:
                 raise ZeroDivisionError("division by zero")
@@ -154,7 +154,7 @@ class Word:
     # ---- bits ----------------------------------------------------------------------------
 
     def __and__(self, other: Any) -> Any:
-        low, high = _bounds(other)
+        low, high = bounds_of(other)
         if low == high and low < 0 and not -low & (-low - 1):  # rounding down to a multiple
             bounds = self.low & low, self.high & low
         elif self.low >= 0 or low >= 0:
@@ -166,7 +166,7 @@ class Word:
     __rand__ = __and__
 
     def __or__(self, other: Any) -> Any:
-        low, high = _bounds(other)
+        low, high = bounds_of(other)
         ones = _bits_of(self.low, self.high, low, high)
         bounds = (max(self.low, low), ones) if min(self.low, low) >= 0 else (~ones, ones)
         return self._with(other, lambda a, b: a | b, *bounds)
@@ -174,7 +174,7 @@ class Word:
     __ror__ = __or__
 
     def __xor__(self, other: Any) -> Any:
-        low, high = _bounds(other)
+        low, high = bounds_of(other)
         ones = _bits_of(self.low, self.high, low, high)
         return self._with(other, lambda a, b: a ^ b, 0 if min(self.low, low) >= 0 else ~ones, ones)
 
@@ -213,21 +213,21 @@ class Word:
         return _less(_lifted(self.run, other), self)
 
     def __le__(self, other: Any) -> Any:
-        return _not(_less(_lifted(self.run, other), self))
+        return not_so(_less(_lifted(self.run, other), self))
 
     def __ge__(self, other: Any) -> Any:
-        return _not(_less(self, _lifted(self.run, other)))
+        return not_so(_less(self, _lifted(self.run, other)))
 
     def __eq__(self, other: object) -> Any:
         if not isinstance(other, Word | int):
             return NotImplemented
-        low, high = _bounds(other)
+        low, high = bounds_of(other)
         if self.high < low or self.low > high:
             return False
         return self.low == self.high == low == high or Truth(self.run, self.term == self._term(other))
 
     def __ne__(self, other: object) -> Any:
-        return NotImplemented if not isinstance(other, Word | int) else _not(self == other)
+        return NotImplemented if not isinstance(other, Word | int) else not_so(self == other)
 
     def __bool__(self) -> bool:
         return bool(self != 0)
@@ -320,7 +320,21 @@ def implies(one: Any, other: Any) -> Any:
     return ~one | other
 
 
-def _bounds(value: Any) -> tuple[int, int]:
+def not_so(truth: Any) -> Any:
+    """The opposite, of truths and of bools."""
+    return ~truth if isinstance(truth, Truth) else not truth
+
+
+def all_of(truths: Iterable[Any]) -> Any:
+    """``all``, of truths that are not asked, and of bools."""
+    so: Any = True
+    for truth in truths:
+        so = truth & so
+    return so
+
+
+def bounds_of(value: Any) -> tuple[int, int]:
+    """(least, greatest) value of a word; of an integer itself."""
     return (value.low, value.high) if isinstance(value, Word) else (value, value)
 
 
@@ -331,17 +345,13 @@ def _less(one: Word, other: Word) -> Any:
     return False if one.low >= other.high else Truth(one.run, one.term < other.term, (one, other, True))
 
 
-def _not(truth: Any) -> Any:
-    return ~truth if isinstance(truth, Truth) else not truth
-
-
 def _lifted(run: Execution, value: Any) -> Word:
     return value if isinstance(value, Word) else Word(run, z3.BitVecVal(value, run.width), value, value)
 
 
 def _counted(shift: Any) -> tuple[int, int]:
     """Bounds of a shift.  ValueError, as in Python, where it may be negative."""
-    low, high = _bounds(shift)
+    low, high = bounds_of(shift)
     if low < 0:
         if shift < 0:
             raise ValueError("negative shift count")
@@ -353,7 +363,7 @@ def _shifted_left(run: Execution, value: Any, shift: Any) -> Any:
     """Zeros enter at the right; the width is left by what Python's integers would simply grow for."""
     if isinstance(value, int) and value == 0:
         return 0
-    (least, most), (low, high) = _bounds(value), _counted(shift)
+    (least, most), (low, high) = bounds_of(value), _counted(shift)
     word, by = _lifted(run, value), _lifted(run, shift)
     if high >= run.width:
         if not run.holds(by.term < run.width):
@@ -365,7 +375,7 @@ def _shifted_left(run: Execution, value: Any, shift: Any) -> Any:
 
 def _shifted_right(run: Execution, value: Any, shift: Any) -> Any:
     """The sign enters at the left, as in Python: of a machine's word it is 0."""
-    (least, most), (low, high) = _bounds(value), _counted(shift)
+    (least, most), (low, high) = bounds_of(value), _counted(shift)
     bounds = least >> (low if least < 0 else high), most >> (high if most < 0 else low)
     return _lifted(run, value)._with(_lifted(run, shift), lambda a, b: a >> b, *bounds)
 
@@ -392,8 +402,3 @@ def _bit_length(term: Any, most: int) -> Any:
         term = z3.If(more, above, term)
         step >>= 1
     return z3.If(term != 0, count + 1, count)
-
-
-def fails(problem: str) -> NoReturn:
-    """For theorems: what must not be reached was reached."""
-    raise AssertionError(problem)

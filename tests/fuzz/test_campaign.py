@@ -18,7 +18,7 @@ from heaplaw.fuzz.child import CRASH, HANG, KILLED, Child, Limits, Loss
 from heaplaw.fuzz.corpus import Corpus
 from heaplaw.fuzz.inputs import digest, pack
 from heaplaw.fuzz.planning import Planner, weights
-from heaplaw.fuzz.records import DONE, FAILED, Arm, Book, Gain, Of, Totals
+from heaplaw.fuzz.records import DONE, FAILED, Arm, ArmTotals, Book, Gain, Totals
 from heaplaw.properties.verdict import Tally
 from heaplaw.trace import Trace
 
@@ -300,7 +300,7 @@ class TestPlanning:
     def totals(self, **gains):
         totals = Totals()
         for target, gain in gains.items():
-            totals.arms[Arm(target, "plain")] = Of(gains=[gain])
+            totals.arms[Arm(target, "plain")] = ArmTotals(gains=[gain])
             totals.seeds[Arm(target, "plain")] = {1_000_000}
         return totals
 
@@ -331,7 +331,7 @@ class TestPlanning:
         """The exhaustive engine's second shard has twice the budget; once searched to its end there is none."""
         totals, planner = Totals(), Planner(["a"], ["exhaustive"], 1, 100)
         totals.seeds[Arm("a", "exhaustive")] = {1_000_000}
-        totals.arms[Arm("a", "exhaustive")] = Of(gains=[Gain()])
+        totals.arms[Arm("a", "exhaustive")] = ArmTotals(gains=[Gain()])
         assert planner.next(totals, set()).operations == 200
         totals.finished.add(Arm("a", "exhaustive"))
         assert planner.next(totals, set()) is None

@@ -1,8 +1,9 @@
 """From a kernel tree, or the package that holds one, to shared libraries that speak heaplaw's ABI.
 
-Only the files named in ``PERCPU`` are taken, as they are, into a cache folder of the kernel's version.  Headers that
-they ask for and that neither the tree's part, nor the shims, nor the C library have are made as empty files there: what
-they would say stands in ``shim/kernel.h`` and ``shim/backing.h``.  Headers of the C library are never hidden.
+Only the files named below (``PERCPU``, and of ``ZBUD`` to ``ZSMALLOC`` those that the tree has) are taken, as they
+are, into a cache folder of the kernel's version.  Headers that they ask for and that neither the tree's part, nor
+the shims, nor the C library have are made as empty files there: what they would say stands in ``shim/``.  Headers of
+the C library are never hidden.
 
     <cache>/6.1.176/tree/mm/percpu.c ...   taken
     <cache>/6.1.176/empty/linux/mutex.h    asked for, and empty

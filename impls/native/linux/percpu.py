@@ -31,9 +31,8 @@ from .building import cache, library
 
 REVISION = "6.12"
 """The model's revision whose functions are those of 6.1 and 6.12."""
-
-
 CLAIM = "chunk.contig_by_block"
+"""The hint that stands for the comment's second sentence."""
 
 
 class LinuxPercpu(Checked):

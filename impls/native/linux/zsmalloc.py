@@ -103,6 +103,7 @@ class LinuxZsmalloc(Checked):
         return table(self.library.path)
 
     def counters(self) -> dict[str, int]:
+        """The kernel's; mapped objects are among them only where there are mappings."""
         found = super().counters()
         return found if self.contract.mappings else {k: v for k, v in found.items() if k != "mapped_objects"}
 
