@@ -16,7 +16,8 @@ from typing import Any
 
 import click
 
-from heaplaw.impls.registry import TargetError, fitted
+from heaplaw.impls.naming import TargetError
+from heaplaw.impls.registry import fitted
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.recorded import RecordingError, read_recording
 from heaplaw.properties.replay import room

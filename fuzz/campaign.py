@@ -14,7 +14,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from heaplaw.impls.registry import BUILT_IN, factory, parse
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import BUILT_IN, factory
 from heaplaw.properties.engines import ENGINES, why_not
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE
 

@@ -223,3 +223,12 @@ def usage(group: int) -> tuple[float, int]:
             seconds += sum(int(fields[at]) for at in (11, 12, 13, 14)) / _TICK  # its own, and of children it waited for
             resident += int(fields[21]) * _PAGE
     return seconds, resident
+
+
+def given_up(losses: int) -> str:
+    """Why a target is left alone that has lost so many processes, or hung too often.
+
+    >>> given_up(3), given_up(0)
+    ('it took 3 processes along', 'it hangs')
+    """
+    return f"it took {losses} processes along" if losses else "it hangs"

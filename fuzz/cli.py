@@ -10,7 +10,8 @@ import click
 from rich.markup import escape
 
 from heaplaw.impls.bugs import gallery
-from heaplaw.impls.registry import BUILT_IN, TargetError, factory, fitted, variants
+from heaplaw.impls.naming import TargetError
+from heaplaw.impls.registry import BUILT_IN, factory, fitted, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
 from heaplaw.properties import shards

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from heaplaw.impls.registry import BUILT_IN, factory, is_linux, is_native, parse
+from heaplaw.impls.naming import is_linux, is_native, parse
+from heaplaw.impls.registry import BUILT_IN, factory
 from heaplaw.properties.proofs import differing
 from heaplaw.properties.proofs.differing import Difference, KernelError
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED

@@ -20,7 +20,7 @@ from heaplaw.properties.tallying import MOST_HANGS, Seen, Tallying
 from heaplaw.properties.verdict import Finding, Tally
 from heaplaw.runs import Violation
 
-from .child import CRASH, HANG, MEMORY
+from .child import CRASH, HANG, MEMORY, given_up
 from .forkserver import Outcome
 from .guard import Guard, unreturned
 from .sanitizers import telling
@@ -54,7 +54,7 @@ class Work:
     def _wanted(self) -> bool:
         tally = self.tally
         if tally.operations < tally.planned and (self._losses >= _MOST_LOSSES or self._hangs >= MOST_HANGS):
-            tally.stopped = f"it took {self._losses} processes along"
+            tally.stopped = given_up(self._losses)
         enough = tally.stopped or tally.operations >= tally.planned or len(self._mute) == len(LAWS)
         return not enough and (time.monotonic() < self._until or not self._pieces)
 

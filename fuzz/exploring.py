@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from heaplaw.impls.registry import BUILT_IN, factory, parse
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import BUILT_IN, factory
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind
 from heaplaw.properties import exhaustive

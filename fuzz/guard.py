@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from heaplaw.impls.registry import factory, is_linux, is_native, variants
+from heaplaw.impls.naming import is_linux, is_native
+from heaplaw.impls.registry import factory, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Operation
 from heaplaw.properties.kernel_terms import told_of

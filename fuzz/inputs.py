@@ -22,7 +22,8 @@ from urllib.parse import quote
 
 from heaplaw.checker import Checker, Unusable
 from heaplaw.codec import FIRST_BYTE, VERSION, Codec
-from heaplaw.impls.registry import factory, parse, variants
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import factory, variants
 from heaplaw.lawbook import Broken
 from heaplaw.operations import Kind, Operation
 from heaplaw.properties.steering import LENGTH

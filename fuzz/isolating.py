@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from heaplaw.contract import Contract
-from heaplaw.impls import registry
+from heaplaw.impls import naming
+from heaplaw.impls.naming import TargetError, parse
 from heaplaw.impls.native import system
-from heaplaw.impls.registry import TargetError, parse
 from heaplaw.properties.frames import Film
 from heaplaw.properties.old_traces import Again
 from heaplaw.properties.replay import Figures, Replayed
@@ -50,7 +50,7 @@ class InternalError(RuntimeError):
 
 def needs_isolation(name: str) -> bool:
     """Is a target code that no interpreter protects this process from?  Raises TargetError."""
-    return registry.is_native(name)
+    return naming.is_native(name)
 
 
 def refuse_native(names: Sequence[str]) -> None:
@@ -69,7 +69,7 @@ def loading(names: Sequence[str]) -> dict[str, str]:
 
 def _roomy(names: Iterable[str]) -> dict[str, str]:
     """What mallocs of this machine want to be told, if one of these is one."""
-    return system.environment() if any(map(registry.is_malloc, names)) else {}
+    return system.environment() if any(map(naming.is_malloc, names)) else {}
 
 
 class Guards:

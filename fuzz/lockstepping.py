@@ -11,9 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+from heaplaw.impls.naming import is_linux, parse
 from heaplaw.impls.native.linux.building import BuildError, cache, library
 from heaplaw.impls.native.linux.percpu import REVISION
-from heaplaw.impls.registry import is_linux, parse
 from heaplaw.operations import Operation
 from heaplaw.properties import lockstep_percpu, lockstep_zbud, lockstep_zsmalloc
 from heaplaw.properties.kernel_terms import tell

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from heaplaw.impls.registry import TargetError, factory
+from heaplaw.impls.naming import TargetError
+from heaplaw.impls.registry import factory
 from heaplaw.properties.old_traces import NO_LONGER, STILL, Again, again
 from heaplaw.properties.recorded import read_recording
 from heaplaw.properties.verdict import COUNTEREXAMPLE, PASSED, Finding

@@ -19,12 +19,12 @@ from random import Random
 from typing import Any, NamedTuple
 
 from heaplaw.impls import registry
-from heaplaw.impls.registry import parse
+from heaplaw.impls.naming import parse
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.tallying import MOST_HANGS
 from heaplaw.properties.verdict import Tally
 
-from .child import Loss
+from .child import Loss, given_up
 from .engine import ARTIFACTS, Ended, Figures, HarnessError, Session, Settings
 from .extras import FUZZ, missing
 from .harness import NAME, last_count, last_input
@@ -139,9 +139,9 @@ class _Work:
         """Is there budget left, and is the target worth it?"""
         tally = self.tally
         if self.losses >= _MOST_LOSSES or self.hangs >= MOST_HANGS:
-            tally.stopped = tally.stopped or f"it took {self.losses} processes along"
-        given_up = tally.stopped or self.unclear >= _MOST_UNCLEAR or len(tally.findings) >= self._most
-        return not given_up and tally.operations < tally.planned and time.monotonic() < deadline
+            tally.stopped = tally.stopped or given_up(self.losses)
+        enough = tally.stopped or self.unclear >= _MOST_UNCLEAR or len(tally.findings) >= self._most
+        return not enough and tally.operations < tally.planned and time.monotonic() < deadline
 
     def done(self) -> Tally:
         """The tally, with the time that it took."""

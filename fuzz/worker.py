@@ -25,7 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from heaplaw.impls.registry import TargetError, factory, variants
+from heaplaw.impls.naming import TargetError
+from heaplaw.impls.registry import factory, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.engines import ENGINES
 from heaplaw.properties.minimize import first_break

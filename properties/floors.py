@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from heaplaw.impls.registry import BUILT_IN, TargetError, parse
+from heaplaw.impls.naming import TargetError, parse
+from heaplaw.impls.registry import BUILT_IN
 from heaplaw.lawbook import LAWS, meant
 
 from .reached import WORDS, is_word

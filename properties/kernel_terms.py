@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from heaplaw.impls.naming import parse
 from heaplaw.impls.native.linux.building import cache, library
 from heaplaw.impls.percpu_blocks import free_runs
-from heaplaw.impls.registry import parse
 from heaplaw.operations import ATOMIC, Kind, Operation, birth_name
 
 from .lockstep import Numbers

@@ -21,7 +21,8 @@ from random import Random
 
 from heaplaw.checker import Hang
 from heaplaw.impls.bugs import gallery
-from heaplaw.impls.registry import BUILT_IN, factory, parse, variants
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import BUILT_IN, factory, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.runs import run
 from heaplaw.trace import Trace

@@ -17,7 +17,8 @@ from random import Random
 from types import FrameType
 from typing import Any
 
-from heaplaw.impls.registry import BUILT_IN, factory, parse, variants
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import BUILT_IN, factory, variants
 from heaplaw.lawbook import LAWS
 
 from .equivalent_mutants import EQUIVALENT

@@ -23,7 +23,8 @@ from types import ModuleType
 from typing import NamedTuple
 
 from heaplaw.checker import Hang
-from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse, variants
+from heaplaw.impls.naming import TargetError, parse
+from heaplaw.impls.registry import BUILT_IN, factory, variants
 
 from .mutants import Mutant, mutants, mutated, names_in_steps, only_for_states
 from .plain import in_turn

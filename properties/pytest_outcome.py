@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from heaplaw.impls.registry import TargetError, factory, is_native, variants
+from heaplaw.impls.naming import TargetError, is_native
+from heaplaw.impls.registry import factory, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.trace import Trace, render
 

@@ -262,7 +262,8 @@ class TraceItem(pytest.Item):
     """Replays a counterexample: no law may break, and the law that it names must be asked."""
 
     def runtest(self) -> None:
-        from heaplaw.impls.registry import TargetError, factory, is_native
+        from heaplaw.impls.naming import TargetError, is_native
+        from heaplaw.impls.registry import factory
         from heaplaw.trace import Trace, TraceError
 
         from .pytest_outcome import apart, counterexample, relative

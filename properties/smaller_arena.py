@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from heaplaw.checker import Checker
-from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse
+from heaplaw.impls.naming import TargetError, parse
+from heaplaw.impls.registry import BUILT_IN, factory
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind, Operation
 from heaplaw.runs import Violation

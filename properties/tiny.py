@@ -10,7 +10,8 @@ stay out of reach.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from heaplaw.impls.registry import BUILT_IN, parse, variants
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import BUILT_IN, variants
 
 
 class Tiny(NamedTuple):

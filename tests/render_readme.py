@@ -18,7 +18,8 @@ from typing import Any
 
 from heaplaw import laws, operations
 from heaplaw.impls.bugs import gallery
-from heaplaw.impls.registry import BUILT_IN, parse
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import BUILT_IN
 from heaplaw.lawbook import FOLKLORE, LAWS
 
 README = Path(__file__).parent.parent / "README.md"

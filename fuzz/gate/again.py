@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from heaplaw.impls.registry import TargetError
+from heaplaw.impls.naming import TargetError
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.recorded import RecordingError, read_recording
 from heaplaw.properties.replay import replay

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from heaplaw.impls.registry import TargetError
+from heaplaw.impls.naming import TargetError
 from heaplaw.lawbook import LAWS
 from heaplaw.operations import Kind
 from heaplaw.properties import exhaustive

@@ -20,7 +20,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from heaplaw.impls.registry import BUILT_IN, is_native, parse
+from heaplaw.impls.naming import is_native, parse
+from heaplaw.impls.registry import BUILT_IN
 
 from .configuration import OWN, SHARED, Aim, Configuration
 

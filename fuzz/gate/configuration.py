@@ -40,7 +40,7 @@ from typing import Any, TypeVar
 
 import click
 
-from heaplaw.impls.registry import TargetError, parse
+from heaplaw.impls.naming import TargetError, parse
 from heaplaw.lawbook import LAWS, meant
 from heaplaw.properties.engines import ENGINES
 from heaplaw.properties.floors import FloorError, Floors

@@ -4,6 +4,7 @@ A new finding becomes a trace file among the committed counterexamples, so that 
 one that a committed trace shows already does not.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,15 +40,19 @@ def _run(gate: Gate, engine: str, targets: Sequence[Target], operations: int) ->
     only = {one.name: one.only for one in targets}
     names = list(only)
     apart = [name for name in names if isolating.needs_isolation(name)]
-    share = gate.left() / _engines_left(gate, engine)
+    until = time.monotonic() + gate.left() / _engines_left(gate, engine)
+
+    def left() -> float:
+        return max(0.0, until - time.monotonic())
+
     with isolating.guards(apart, isolating.Bounds(), gate.jobs) as crew:
         sound, lost = isolating.fresh(crew, apart, engine, operations, ()) if apart else ([], [])
         here = _cut([name for name in names if name not in apart], engine, operations, gate.seed.number, only)
         guarded = _cut([tally.target for tally in sound], engine, operations, gate.seed.number, only)
         before = sum(shard.operations for shard in here)
         with bar(engine, before + sum(shard.operations for shard in guarded)) as progress:
-            tallies = lost + shards.run_shards(here, jobs=gate.jobs, seconds=share, progress=progress)
-            tallies += isolating.run_isolated(crew, guarded, share, lambda done: progress(before + done))
+            tallies = lost + shards.run_shards(here, jobs=gate.jobs, seconds=left(), progress=progress)
+            tallies += isolating.run_isolated(crew, guarded, left(), lambda done: progress(before + done))
     return sorted(tallies, key=lambda tally: names.index(tally.target))
 
 

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from heaplaw.impls.registry import TargetError, factory, parse, variants
+from heaplaw.impls.naming import TargetError, parse
+from heaplaw.impls.registry import factory, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.replay import NAME as REPLAY
 from heaplaw.properties.verdict import Finding, Status, Tally

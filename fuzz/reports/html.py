@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from heaplaw.impls.registry import TargetError, factory, is_linux
+from heaplaw.impls.naming import TargetError, is_linux
+from heaplaw.impls.registry import factory
 from heaplaw.lawbook import LAWS, Law
 from heaplaw.properties.frames import Film, Frame, Told, frames
 from heaplaw.properties.reached import WORDS

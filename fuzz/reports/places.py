@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from heaplaw.impls.registry import factory, is_linux, is_malloc, is_native, parse
+from heaplaw.impls.naming import is_linux, is_malloc, is_native, parse
+from heaplaw.impls.registry import factory
 from heaplaw.operations import Kind, Operation
 from heaplaw.properties.verdict import Finding
 

@@ -12,7 +12,8 @@ import shlex
 from collections.abc import Iterator
 from functools import lru_cache
 
-from heaplaw.impls.registry import factory, is_linux
+from heaplaw.impls.naming import is_linux
+from heaplaw.impls.registry import factory
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.strip import strips
 from heaplaw.properties.verdict import Finding, Status, Tally

@@ -11,7 +11,8 @@ figures published in milliseconds stand in the text for orientation.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from heaplaw.impls.registry import BUILT_IN, TargetName, is_native, parse
+from heaplaw.impls.naming import TargetName, is_native, parse
+from heaplaw.impls.registry import BUILT_IN
 
 from . import experiments
 from .experiments import Evidence

@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from heaplaw.impls.registry import TargetError, parse
+from heaplaw.impls.naming import TargetError, parse
 from heaplaw.operations import Operation
 from heaplaw.properties.old_traces import Again, again
 from heaplaw.properties.replay import replay

@@ -14,7 +14,7 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from heaplaw.impls.registry import is_native
+from heaplaw.impls.naming import is_native
 
 from ..git import GitError, NoGit, git, output
 from ..options import Problem

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heaplaw.contract import Contract
-from heaplaw.impls.registry import TargetError, factory, fitted, is_native
+from heaplaw.impls.naming import TargetError, is_native
+from heaplaw.impls.registry import factory, fitted
 
 from ..options import Problem
 from . import revisions

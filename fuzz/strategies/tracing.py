@@ -14,7 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from heaplaw.impls.registry import factory, parse
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import factory
 from heaplaw.operations import Kind, Operation
 from heaplaw.properties.plain import in_turn
 from heaplaw.properties.recorded import RecordingError, read_recording

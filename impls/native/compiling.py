@@ -8,7 +8,7 @@ needs clang.  What goes wrong is one line: the compiler that is missing, or its 
 ('C', 'C++')
 >>> compile_library([Path("no/such.c")], Path("/tmp"))
 Traceback (most recent call last):
-heaplaw.impls.registry.TargetError: no such file: no/such.c
+heaplaw.impls.naming.TargetError: no such file: no/such.c
 """
 
 import os
@@ -22,7 +22,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..caching import cache_folder
-from ..registry import TargetError
+from ..naming import TargetError
 from . import HEADER
 
 _C, _CXX = (".c",), (".cc", ".cpp", ".cxx", ".C")

@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ..registry import TargetError
+from ..naming import TargetError
 from . import HEADER
 from .compiling import UNFUZZED, compile_once, compiler
 

@@ -7,7 +7,7 @@ What is wrong with a library is said in one line: no library, another ABI, a fun
 (1, True)
 >>> load("./libnone.so")
 Traceback (most recent call last):
-heaplaw.impls.registry.TargetError: no such file: ./libnone.so
+heaplaw.impls.naming.TargetError: no such file: ./libnone.so
 """
 
 import ctypes
@@ -69,7 +69,7 @@ def constants() -> dict[str, int]:
 
 
 def _problem(text: str) -> Exception:
-    from ..registry import TargetError  # here, as the registry names what this module loads
+    from ..naming import TargetError  # here, as the registry names what this module loads
 
     return TargetError(text)
 

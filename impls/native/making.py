@@ -2,7 +2,7 @@
 
 >>> build("./libnone.so", arena=4096)
 Traceback (most recent call last):
-heaplaw.impls.registry.TargetError: no such file: ./libnone.so
+heaplaw.impls.naming.TargetError: no such file: ./libnone.so
 """
 
 from collections.abc import Callable

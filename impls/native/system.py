@@ -10,7 +10,7 @@ their own, the latter inside one arena, and ``malloc:./libmine.so`` is any libra
 (1, 8, True)
 >>> build("malloc:none")
 Traceback (most recent call last):
-heaplaw.impls.registry.TargetError: no malloc 'none'; known are glibc, jemalloc, mimalloc, mimalloc-heap, \
+heaplaw.impls.naming.TargetError: no malloc 'none'; known are glibc, jemalloc, mimalloc, mimalloc-heap, \
 mimalloc-arena, tcmalloc, or a path
 """
 
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from heaplaw import Block, Contract, Request, Shadow
 
-from ..registry import TargetError
+from ..naming import TargetError
 from . import HEADER
 from .compiling import compile_library, kept
 from .library import Library, load

@@ -12,7 +12,8 @@ break a law in a process that has proved nothing; else the proofs beside it are 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from heaplaw.impls.registry import BUILT_IN, TargetError, factory, parse
+from heaplaw.impls.naming import TargetError, parse
+from heaplaw.impls.registry import BUILT_IN, factory
 
 from ..processes import Lost, each
 from ..replay import recurs

@@ -33,7 +33,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from heaplaw.impls.registry import factory, parse
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import factory
 from heaplaw.operations import Kind, Operation
 from heaplaw.trace import Trace
 

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from heaplaw.checker import Checker, lacking
-from heaplaw.impls.registry import factory, parse, variants
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import factory, variants
 from heaplaw.lawbook import LAWS
 from heaplaw.trace import Trace
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from z3 import Z3Exception
 
 from heaplaw.checker import Hang
-from heaplaw.impls.registry import factory, parse
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import factory
 from heaplaw.trace import MAGIC, Trace, TraceError
 
 from ..replay import replay

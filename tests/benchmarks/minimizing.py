@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from heaplaw.impls.bugs import gallery
-from heaplaw.impls.registry import BUILT_IN, factory, parse
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import BUILT_IN, factory
 from heaplaw.operations import Kind
 from heaplaw.properties import plain, workhorse
 from heaplaw.properties.alphabet import default_sizes

@@ -14,7 +14,8 @@ from random import Random
 from heaplaw.fuzz.corpus import Corpus
 from heaplaw.fuzz.inputs import encode, pack, variant_of
 from heaplaw.fuzz.pruning import reached
-from heaplaw.impls.registry import BUILT_IN, factory, parse, variants
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import BUILT_IN, factory, variants
 from heaplaw.properties.plain import in_turn
 from heaplaw.trace import Trace
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from heaplaw.fuzz.mutating import Score, exit_code, mutate, table, verdict
-from heaplaw.impls.registry import TargetError
+from heaplaw.impls.naming import TargetError
 from heaplaw.properties.mutants import Mutant
 from heaplaw.properties.mutation import HUNG, KILLED, PUBLISHED, SURVIVED, Judged
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from heaplaw.impls.bugs import gallery
-from heaplaw.impls.registry import BUILT_IN, parse
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import BUILT_IN
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.replay import replay
 from heaplaw.trace import Trace

@@ -25,7 +25,7 @@ from heaplaw.fuzz.cli import cli
 from heaplaw.fuzz.linux import build_linux
 from heaplaw.fuzz.lockstepping import in_lockstep, pair
 from heaplaw.fuzz.options import Problem
-from heaplaw.impls import registry
+from heaplaw.impls import naming, registry
 from heaplaw.impls.native.linux import building
 from heaplaw.impls.native.linux.building import BuildError
 from heaplaw.impls.native.linux.model import Stepwise
@@ -221,8 +221,8 @@ def test_names_that_mean_nothing_are_refused(
 ) -> None:
     """A kernel's target that is not built or not there is one line, and counts as native."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert registry.is_native(name)
-    with pytest.raises(registry.TargetError) as problem:
+    assert naming.is_native(name)
+    with pytest.raises(naming.TargetError) as problem:
         registry.factory(name)
     assert said in str(problem.value)
 

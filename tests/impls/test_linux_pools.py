@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from heaplaw import Context, Request, Shadow
-from heaplaw.impls import registry
+from heaplaw.impls import naming, registry
 from heaplaw.impls.native.linux import building, drm_buddy, genalloc
 from heaplaw.impls.native.linux.building import BuildError
 from heaplaw.operations import Kind, Operation
@@ -48,7 +48,7 @@ def test_names_that_mean_nothing_are_refused(
 ) -> None:
     """A pool of the kernel that is not built, or not there, is one line."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(registry.TargetError) as problem:
+    with pytest.raises(naming.TargetError) as problem:
         registry.factory(name)
     assert said in str(problem.value)
 

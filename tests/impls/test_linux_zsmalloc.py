@@ -17,7 +17,7 @@ import pytest
 from heaplaw import Refusal
 from heaplaw.fuzz.lockstepping import in_lockstep, pair
 from heaplaw.fuzz.options import Problem
-from heaplaw.impls import registry
+from heaplaw.impls import naming, registry
 from heaplaw.impls.native.linux import building
 from heaplaw.impls.native.linux.building import BuildError
 from heaplaw.impls.native.linux.zsmalloc import is_of_four
@@ -40,7 +40,7 @@ COMPACT = Operation(Kind.MAINTAIN, mode="compact")
 def test_what_is_not_built_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a kernel the target is refused in one line, and pairs are known nevertheless."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(registry.TargetError, match=r"linux:zsmalloc@6.1 is not built: run heaplaw build-linux"):
+    with pytest.raises(naming.TargetError, match=r"linux:zsmalloc@6.1 is not built: run heaplaw build-linux"):
         registry.factory("linux:zsmalloc@6.1")
     assert pair("linux:zsmalloc@6.1", "zsmalloc") == ("zsmalloc", "linux:zsmalloc@6.1")
     with pytest.raises(Problem):

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from heaplaw import Refusal
+from heaplaw.impls.naming import TargetError
 from heaplaw.impls.native import HEADER, hosting
 from heaplaw.impls.native.batches import Batches
 from heaplaw.impls.native.watching import watchable
-from heaplaw.impls.registry import TargetError, factory
+from heaplaw.impls.registry import factory
 from heaplaw.operations import Kind, Operation
 from heaplaw.properties.plain import check
 from heaplaw.trace import Trace

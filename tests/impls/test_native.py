@@ -31,10 +31,11 @@ from heaplaw import (
     Shadow,
     run,
 )
+from heaplaw.impls.naming import TargetError, is_native, parse
 from heaplaw.impls.native import HEADER, batches, compiling, library, promising
 from heaplaw.impls.native.compiling import compile_library
 from heaplaw.impls.native.watching import UnconfirmedError, Watched
-from heaplaw.impls.registry import TargetError, factory, is_native, parse, variants
+from heaplaw.impls.registry import factory, variants
 from heaplaw.properties.plain import check
 
 SOURCES = Path(__file__).parent.parent / "data/native"

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from heaplaw import Block, Refusal, Request, Shadow
+from heaplaw.impls.naming import TargetError, is_native, parse
 from heaplaw.impls.native import HEADER, system
 from heaplaw.impls.native.compiling import compile_library
-from heaplaw.impls.registry import TargetError, factory, is_native, parse, variants
+from heaplaw.impls.registry import factory, variants
 from heaplaw.properties.plain import check
 
 OWN = Path(__file__).parent.parent / "data/native/own_malloc.c"
@@ -27,7 +28,7 @@ ASKED = (
 KNOWN = {"mimalloc": {"aligned"}, "mimalloc-heap": {"aligned"}, "mimalloc-arena": {"aligned"}}
 CHILD = """
 import json, sys
-from heaplaw.impls.registry import TargetError
+from heaplaw.impls.naming import TargetError
 from heaplaw.properties.plain import check
 for name in sys.argv[1:]:
     try:

@@ -5,7 +5,8 @@ import json
 import pytest
 import render_readme
 
-from heaplaw.impls.registry import BUILT_IN, parse
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import BUILT_IN
 from heaplaw.properties.exhaustive import explore
 from heaplaw.properties.tiny import tiny
 

@@ -4,7 +4,8 @@ import ast
 
 import pytest
 
-from heaplaw.impls.registry import TargetError, factory
+from heaplaw.impls.naming import TargetError
+from heaplaw.impls.registry import factory
 from heaplaw.properties.equivalent_mutants import EQUIVALENT
 from heaplaw.properties.mutants import mutants, mutated, only_for_states
 from heaplaw.properties.mutants_apart import known_equivalents, never_run, set_apart

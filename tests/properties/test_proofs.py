@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("z3", reason="z3-solver is not installed: pip install 'heaplaw[symbolic]'")
 
-from heaplaw.impls.registry import TargetError
+from heaplaw.impls.naming import TargetError
 from heaplaw.lawbook import LAWS
 from heaplaw.properties.mutation import Finder, loaded_anew, text_of
 from heaplaw.properties.proofs import asking, engine, remembered, wrong_kernels

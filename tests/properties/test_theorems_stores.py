@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from heaplaw.impls.registry import factory, parse
+from heaplaw.impls.naming import parse
+from heaplaw.impls.registry import factory
 from heaplaw.impls.zsmalloc_classes import class_table
 from heaplaw.properties.proofs.about_afmalloc import _made
 from heaplaw.properties.proofs.paths import Paths, Vacuous
