@@ -11,9 +11,8 @@ from rich.table import Table
 from heaplaw.impls.naming import parse
 from heaplaw.impls.registry import BUILT_IN, factory
 from heaplaw.lawbook import LAWS
-from heaplaw.operations import Kind
 from heaplaw.properties import exhaustive
-from heaplaw.properties.alphabet import KINDS
+from heaplaw.properties.alphabet import KINDS, WORDS
 from heaplaw.properties.certificate import NOTES, Certificate
 from heaplaw.properties.tiny import Tiny, all_tiny, tiny
 from heaplaw.properties.verdict import COUNTEREXAMPLE, INCONCLUSIVE, PASSED
@@ -36,7 +35,6 @@ from .options import (
     seed_option,
 )
 
-_WORDS = {kind.name.lower().replace("_", ""): kind for kind in KINDS} | {"cpu": Kind.ON_CPU}
 _DEFAULT_TIME = "60s"
 
 
@@ -139,9 +137,9 @@ def _kinds(words: str) -> frozenset[int]:
         return frozenset(int(kind) for kind in KINDS)
     chosen = words.split(",")
     for word in chosen:
-        if word not in _WORDS:
-            raise Problem(f"unknown operation {word!r}; these can be searched: {', '.join(_WORDS)}")
-    return frozenset(int(_WORDS[word]) for word in chosen)
+        if word not in WORDS:
+            raise Problem(f"unknown operation {word!r}; these can be searched: {', '.join(WORDS)}")
+    return frozenset(int(WORDS[word]) for word in chosen)
 
 
 def _scaled(search: Tiny, arena: int | None) -> Tiny:

@@ -26,6 +26,8 @@ KINDS = (
     Kind.BAD_FREE, Kind.BAD_ALLOC, Kind.FAIL_PAGES, Kind.DRAIN, Kind.DESTROY,
 )  # fmt: skip
 """What letters are made of.  WRITE and READ add nothing: contents are written and read after every operation."""
+WORDS = {kind.name.lower().replace("_", ""): kind for kind in KINDS} | {"cpu": Kind.ON_CPU}
+"""What people call them."""
 LEAVES = (Kind.DRAIN, Kind.DESTROY)
 """Only where nothing is live, and nothing follows: a drain of live objects is their frees and then this."""
 

@@ -74,7 +74,11 @@ def text_of(module: str) -> str:
 
 def _imports(module: str) -> list[str]:
     """Modules of the same package that a module takes its steps from."""
-    named = [_PACKAGE + (node.module or "") for node in _relative_imports(module)]
+    named = [
+        _PACKAGE + name
+        for node in _relative_imports(module)
+        for name in ([node.module] if node.module else [alias.name for alias in node.names])  # from .x, from . import x
+    ]
     return [name for name in named if not any(word in name.removeprefix(_PACKAGE) for word in _ASIDE)]
 
 

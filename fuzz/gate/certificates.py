@@ -15,9 +15,8 @@ from typing import Any
 
 from heaplaw.impls.naming import TargetError
 from heaplaw.lawbook import LAWS
-from heaplaw.operations import Kind
 from heaplaw.properties import exhaustive
-from heaplaw.properties.alphabet import KINDS
+from heaplaw.properties.alphabet import WORDS
 from heaplaw.properties.certificate import Certificate
 from heaplaw.properties.verdict import Status, Tally
 
@@ -28,7 +27,6 @@ from .running import Gate, clock
 
 NAME = "certificates"
 _FORMAT = "heaplaw certificates 1"
-_WORDS = {kind.name.lower().replace("_", ""): kind for kind in KINDS} | {"cpu": Kind.ON_CPU}
 
 
 def read(place: Path) -> list[Mapping[str, Any]]:
@@ -58,7 +56,7 @@ def read_letters(letters: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ..
     sizes, aligns, kinds = set[int](), set[int](), set[int]()
     for text in letters:
         words = text.split()
-        kinds.add(int(_WORDS[words[0]]))
+        kinds.add(int(WORDS[words[0]]))
         if words[0] == "alloc" and len(words) == 2:
             sizes.add(int(words[1]))
         elif words[0] == "alloc" and words[2] == "align":

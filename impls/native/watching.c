@@ -300,11 +300,12 @@ uint64_t watch_run(watch *w, const heaplaw_op *ops, uint64_t count)
     uint64_t i;
     for (i = 0; i < count && !w->suspects; i++) {
         const heaplaw_op *op = ops + i;
-        watch_block *b = w->blocks + op->name;
-        uint64_t freed = w->freed_size;
+        const uint64_t freed = w->freed_size;
+        watch_block *b;
         w->freed_size = 0;
         if (op->name >= w->names)
             continue;
+        b = w->blocks + op->name;
         if (op->kind == HEAPLAW_OP_ALLOC && !b->live)
             do_alloc(w, op, freed);
         else if (op->kind == HEAPLAW_OP_FREE && b->live)
