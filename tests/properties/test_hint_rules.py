@@ -55,12 +55,16 @@ def test_repaired_rules_are_inductive_for_two_small_blocks(step: str) -> None:
 
 @pytest.mark.parametrize("control", controls(), ids=lambda control: control.target)
 def test_published_rules_are_refuted_by_a_trace(control: Question) -> None:
-    """What 4.14 and 2017-07 do to a chunk's hint is told by a trace, which breaks the same law again."""
+    """What 4.14 and 2017-07 do to a chunk's hint is told by a trace, which breaks the same law again.
+
+    An allocation leaves the hint's value and its place wrong; which of the two is told depends on the solver's model.
+    """
     proof = answer(control)
-    expected = "hint-sound" if control.step == "alloc" else "hint-region"
-    assert (proof.verdict, proof.law) == ("refuted", expected), proof
+    told = {"hint-sound", "hint-region"} if control.step == "alloc" else {"hint-region"}
+    assert proof.verdict == "refuted", proof
+    assert proof.law in told, proof
     laws = {one.violation.law for one in replay(Trace.parse(proof.trace), control.target).tally.findings}
-    assert expected in laws
+    assert proof.law in laws
     repaired = target_of(REPAIRED, 3, 8)
     assert not replay(Trace.parse(proof.trace), repaired).tally.findings
 
