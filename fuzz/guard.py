@@ -67,8 +67,8 @@ class Guard:
         self._builders: dict[str, Callable[[], Any]] = {}
 
     def share(self, usual: float) -> float:
-        """Seconds for making one finding small: a third of what is left, so that many do not cost many times that."""
-        return max(_LEAST_SECONDS, min(usual, (self._until - time.monotonic()) / 3))
+        """Seconds for making one finding small: a fifth of what is left, so that many do not cost many times that."""
+        return max(_LEAST_SECONDS, min(usual, (self._until - time.monotonic()) / 5))
 
     def fork(self, call: Callable[[], Any], patience: float = 0.0, *, stepwise: bool = True) -> Outcome:
         """Do it in a fork, which hangs when it does no operation for so long."""

@@ -19,6 +19,8 @@ from ..options import bar, make_folder
 from ..trace_files import telling_name
 from .running import Gate, Target, group
 
+_FINDING = 0.8  # of the time for guarded targets; then what they have found is seen again in fresh processes
+
 
 def explore(gate: Gate, engine: str) -> list[Tally]:
     """One engine on all targets that want it: a tally each."""
@@ -52,7 +54,7 @@ def _run(gate: Gate, engine: str, targets: Sequence[Target], operations: int) ->
         before = sum(shard.operations for shard in here)
         with bar(engine, before + sum(shard.operations for shard in guarded)) as progress:
             tallies = lost + shards.run_shards(here, jobs=gate.jobs, seconds=left(), progress=progress)
-            tallies += isolating.run_isolated(crew, guarded, left(), lambda done: progress(before + done))
+            tallies += isolating.run_isolated(crew, guarded, left() * _FINDING, lambda done: progress(before + done))
     return sorted(tallies, key=lambda tally: names.index(tally.target))
 
 
