@@ -200,10 +200,14 @@ def against_table() -> str:
     rows = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in seen["tools"]:
         found = f"{row['found']} of {row['hunts']}"
-        beside = [f"{row[key]} bugs" if row is not seen["tools"][0] else "-" for key in ("faster", "shorter", "longer")]
+        beside = [f"{row[key]} bug{'s' * (row[key] != 1)}" if row is not seen["tools"][0] else "-" for key in ("faster", "shorter", "longer")]
         figures = (found, row["median"], f"{row['low']} to {row['high']}", f"{row['length']:g}")
         rows.append("| " + " | ".join((f"`{row['tool']}`", *figures, *beside)) + " |")
     return "\n".join(rows)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.1f}x"
 
 
 def rate_table() -> str:
@@ -213,7 +217,8 @@ def rate_table() -> str:
     targets = list(rates[first])
     rows = ["| tool | " + " | ".join(f"`{target}`" for target in targets) + " |", "|---" * (len(targets) + 1) + "|"]
     for tool, seen in rates.items():
-        cells = [f"{seen[t]:,.0f}" + (f" ({rates[first][t] / seen[t]:.1f}x)" if tool != first else "") for t in targets]
+        times = {t: rates[first][t] / seen[t] for t in targets}
+        cells = [f"{seen[t]:,.0f}" + (f" ({_times(times[t])})" if tool != first else "") for t in targets]
         rows.append(f"| `{tool}` | {' | '.join(cells)} |")
     return "\n".join(rows)
 
