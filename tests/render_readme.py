@@ -200,7 +200,8 @@ def against_table() -> str:
     rows = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in seen["tools"]:
         found = f"{row['found']} of {row['hunts']}"
-        beside = [f"{row[key]} bug{'s' * (row[key] != 1)}" if row is not seen["tools"][0] else "-" for key in ("faster", "shorter", "longer")]
+        counts = [row[key] for key in ("faster", "shorter", "longer")]
+        beside = [f"{n} bug{'s' * (n != 1)}" if row is not seen["tools"][0] else "-" for n in counts]
         figures = (found, row["median"], f"{row['low']} to {row['high']}", f"{row['length']:g}")
         rows.append("| " + " | ".join((f"`{row['tool']}`", *figures, *beside)) + " |")
     return "\n".join(rows)
