@@ -33,6 +33,7 @@ from .tallies import finding_data, finding_from
 
 _TRIES, _LOOKS = 600, 200  # of a round, for making a violation small; counted, so that the clock decides nothing
 _SMALL_SECONDS, _SLOW_SECONDS = 40.0, 20.0  # unless it takes much too long; where each try costs its whole limit
+_SLOW_PARTS = 3  # of the time that is left: there are few such findings, and each try costs much
 _LEAST_SECONDS = 5.0  # for making one small, however late it is
 _QUICK_SECONDS = 10.0  # where a try needs no fork
 _PATIENCE = 2.0  # seconds of CPU time that a try may take
@@ -66,9 +67,9 @@ class Guard:
         self._until = time.monotonic() + float(job.get("seconds", float("inf")))
         self._builders: dict[str, Callable[[], Any]] = {}
 
-    def share(self, usual: float) -> float:
-        """Seconds for making one finding small: a fifth of what is left, so that many do not cost many times that."""
-        return max(_LEAST_SECONDS, min(usual, (self._until - time.monotonic()) / 5))
+    def share(self, usual: float, parts: int = 5) -> float:
+        """Seconds for making one finding small: a part of what is left, so that many do not cost many times that."""
+        return max(_LEAST_SECONDS, min(usual, (self._until - time.monotonic()) / parts))
 
     def fork(self, call: Callable[[], Any], patience: float = 0.0, *, stepwise: bool = True) -> Outcome:
         """Do it in a fork, which hangs when it does no operation for so long."""
@@ -94,7 +95,7 @@ class Guard:
 
     def examine(self, target: str, operations: Sequence[Operation], kind: str, mute: Sequence[str] = ()) -> Cause:
         """Which of them takes the process along?"""
-        seconds = self.share(_SMALL_SECONDS if kind == CRASH else _SLOW_SECONDS)
+        seconds = self.share(_SMALL_SECONDS) if kind == CRASH else self.share(_SLOW_SECONDS, _SLOW_PARTS)
         patience = min(_PATIENCE, self.patience)
         return examine(target, operations, kind, seconds, mute=mute, patience=patience, memory=self.memory)
 

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..naming import TargetError
 from . import HEADER
 
 _ASAN = "__asan_init"  # a function of its runtime
@@ -68,19 +69,13 @@ def constants() -> dict[str, int]:
     return {name: int(large or small, 0) for name, large, small in _CONSTANT.findall(HEADER.read_text())}
 
 
-def _problem(text: str) -> Exception:
-    from ..naming import TargetError  # here, as the registry names what this module loads
-
-    return TargetError(text)
-
-
 @lru_cache(maxsize=1)
 def interface() -> Any:
     """cffi's view of the header.  Raises TargetError where cffi is missing."""
     try:
         cffi: Any = importlib.import_module("cffi")
     except ImportError as problem:
-        raise _problem("a native target needs cffi: pip install 'heaplaw[native]'") from problem
+        raise TargetError("a native target needs cffi: pip install 'heaplaw[native]'") from problem
     ffi = cffi.FFI()
     ffi.cdef(declarations())
     return ffi
@@ -97,9 +92,9 @@ class Library:
         for name in sorted(self.has):
             for function in FUNCTIONS[name]:
                 if not hasattr(opened, f"heaplaw_{function}"):
-                    raise _problem(f"{path} says that it has HEAPLAW_{name}, but has no heaplaw_{function}")
+                    raise TargetError(f"{path} says that it has HEAPLAW_{name}, but has no heaplaw_{function}")
         if strange := bits & ~sum(known.values()):
-            raise _problem(f"{path} says that it has capabilities {strange:#x}, which this heaplaw does not know")
+            raise TargetError(f"{path} says that it has capabilities {strange:#x}, which this heaplaw does not know")
         self.edges: Callable[[], int] | None = getattr(opened, "heaplaw_edges", None)
         self._schemas: dict[int, Schema | None] = {}
         self._room = 256
@@ -122,13 +117,13 @@ class Library:
         if not length:
             return None
         if length > _TEXT_ROOM:
-            raise _problem(f"{self.path}: the schema of kind {kind} is longer than {_TEXT_ROOM} bytes")
+            raise TargetError(f"{self.path}: the schema of kind {kind} is longer than {_TEXT_ROOM} bytes")
         first, *rest = bytes(self.ffi.buffer(text, length)).decode("ascii", "replace").splitlines()
         names = {}
         for line in rest:
             column, colon, values = line.partition(":")
             if not colon or column not in first.split():
-                raise _problem(f"{self.path}: {line!r} in the schema of kind {kind} names the values of no column")
+                raise TargetError(f"{self.path}: {line!r} in the schema of kind {kind} names the values of no column")
             names[column] = tuple(values.split())
         return Schema(tuple(first.split()), names)
 
@@ -191,14 +186,15 @@ def load(name: str) -> Library:
     if (known := _loaded.get(place)) is not None:
         return known
     if not path.is_file():
-        raise _problem(f"no such file: {name}")
+        raise TargetError(f"no such file: {name}")
     if is_foreign(path):
         _loaded[place] = _hosted(name, place)
         return _loaded[place]
     if needs_runtime(path):
-        raise _problem(f"{name} was built with AddressSanitizer: a process must be started with its runtime to load it")
+        why = "was built with AddressSanitizer: a process must be started with its runtime to load it"
+        raise TargetError(f"{name} {why}")
     if needs_counters(path) and not hasattr(ctypes.CDLL(None), _COUNTERS):
-        raise _problem(f"{name} was built for libFuzzer: a process must be started with its functions to load it")
+        raise TargetError(f"{name} was built for libFuzzer: a process must be started with its functions to load it")
     _loaded[place] = _open(name, place)
     return _loaded[place]
 
@@ -220,7 +216,7 @@ def _hosted(name: str, place: str) -> Library:
     try:
         opened = Opened(place, ffi)
     except ValueError as problem:  # a TargetError
-        raise _problem(f"{name}: {problem}") from problem
+        raise TargetError(f"{name}: {problem}") from problem
     return _looked_over(name, ffi, opened)
 
 
@@ -230,7 +226,7 @@ def _open(name: str, place: str) -> Library:
         opened = ffi.dlopen(place)
     except OSError as problem:
         why = str(problem).partition(".  Additionally")[0].rpartition(f"{place}'")[2].removeprefix(": ")
-        raise _problem(f"{name} cannot be loaded: {why.replace(f'{place}: ', '')}") from problem
+        raise TargetError(f"{name} cannot be loaded: {why.replace(f'{place}: ', '')}") from problem
     return _looked_over(name, ffi, opened)
 
 
@@ -240,7 +236,7 @@ def _looked_over(name: str, ffi: Any, opened: Any) -> Library:
     if "heaplaw_abi" not in lacks:  # first: another version may have other functions
         speaks, here = int(opened.heaplaw_abi()), constants()["HEAPLAW_ABI"]
         if speaks != here:
-            raise _problem(f"{name} speaks version {speaks} of heaplaw's ABI, not {here}: build it with {HEADER}")
+            raise TargetError(f"{name} speaks version {speaks} of heaplaw's ABI, not {here}: build it with {HEADER}")
     if lacks:
-        raise _problem(f"{name} is no target, it has no {', '.join(lacks)}: see {HEADER}")
+        raise TargetError(f"{name} is no target, it has no {', '.join(lacks)}: see {HEADER}")
     return Library(name, ffi, opened)
