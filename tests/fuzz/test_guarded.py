@@ -20,7 +20,7 @@ TESTS = Path(__file__).parent.parent
 PLANTED = TESTS / "native" / "planted.c"
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-g", "-O1", f"-I{HEADER.parent}")
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
-QUICK = ("--jobs", 2, "--ops", 300, "--patience", "0.3s", "--memory", "140M")
+QUICK = ("--jobs", 2, "--ops", 300, "--patience", "0.8s", "--memory", "140M")
 EXPECTED = {  # what is planted: the law, how it is seen, and most operations that it takes
     "SEGFAULT": ("returns", "SIGSEGV", 3),
     "HANG": ("returns", "a hang", 4),
